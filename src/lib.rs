@@ -1,6 +1,15 @@
 //! BEiT in WebGPU: BERT-style pre-training of image transformers in WGSL compute shaders.
+//!
+//! ```text
+//! models --draw--> Graph --grad--> Graph --compile--> Plan --load--> Session --run--> results
+//! ```
 
+pub mod cpu;
 pub mod error;
+pub mod graph;
+pub mod ops;
+pub mod plan;
 pub mod rng;
+pub mod session;
 
 pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,11 @@
+//! The CPU session: the ops' CPU kernels, in f64 the oracle of the tests, in f32 the built-in device.
+
+mod gemm;
+mod math;
+mod par;
+mod real;
+mod session;
+
+pub(crate) use par::{chunked_sum, par_chunks, par_chunks2, par_map};
+pub use real::{Mat, Real};
+pub use session::CpuSession;

@@ -1,0 +1,170 @@
+//! The float type of a CPU session: f32 (fast) or f64 (reference).
+
+use super::math;
+use std::fmt::{Debug, Display};
+use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
+
+/// A matrix in memory: first element of the slice, strides of rows and columns in elements.
+#[derive(Debug, Clone, Copy)]
+pub struct Mat<'a, T> {
+    /// Elements.
+    pub data: &'a [T],
+    /// Distance between rows.
+    pub row: usize,
+    /// Distance between columns.
+    pub col: usize,
+}
+
+/// f32 or f64.
+pub trait Real:
+    Copy
+    + Send
+    + Sync
+    + Debug
+    + Display
+    + Default
+    + PartialOrd
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+    + AddAssign
+    + SubAssign
+    + MulAssign
+    + 'static
+{
+    /// 0.
+    const ZERO: Self;
+    /// 1.
+    const ONE: Self;
+    /// Conversion, rounding.
+    fn of(x: f64) -> Self;
+    /// Conversion, exact.
+    fn to_f64(self) -> f64;
+    /// e^x.
+    fn exp(self) -> Self;
+    /// Natural logarithm.
+    fn ln(self) -> Self;
+    /// Square root.
+    fn sqrt(self) -> Self;
+    /// Magnitude.
+    fn abs(self) -> Self;
+    /// Error function.
+    fn erf(self) -> Self;
+    /// Neither infinite nor NaN.
+    fn is_finite(self) -> bool;
+    /// `c[m,n] = a[m,k]·b[k,n]` (+ c if `add`); `c` is row-major with distance `c_row` between rows.
+    fn gemm(
+        size: (usize, usize, usize),
+        a: Mat<'_, Self>,
+        b: Mat<'_, Self>,
+        c: &mut [Self],
+        c_row: usize,
+        add: bool,
+        parallel: bool,
+    );
+    /// The larger of two.
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        if self > other { self } else { other }
+    }
+}
+
+impl Real for f64 {
+    const ZERO: f64 = 0.0;
+    const ONE: f64 = 1.0;
+    fn of(x: f64) -> f64 {
+        x
+    }
+    fn to_f64(self) -> f64 {
+        self
+    }
+    fn exp(self) -> f64 {
+        f64::exp(self)
+    }
+    fn ln(self) -> f64 {
+        f64::ln(self)
+    }
+    fn sqrt(self) -> f64 {
+        f64::sqrt(self)
+    }
+    fn abs(self) -> f64 {
+        f64::abs(self)
+    }
+    fn erf(self) -> f64 {
+        libm::erf(self)
+    }
+    fn is_finite(self) -> bool {
+        f64::is_finite(self)
+    }
+    /// Three plain loops: the reference takes no shortcut.
+    fn gemm(
+        (m, n, k): (usize, usize, usize),
+        a: Mat<'_, f64>,
+        b: Mat<'_, f64>,
+        c: &mut [f64],
+        c_row: usize,
+        add: bool,
+        _parallel: bool,
+    ) {
+        for i in 0..m {
+            let row = &mut c[i * c_row..i * c_row + n];
+            if !add {
+                row.fill(0.0);
+            }
+            for l in 0..k {
+                let x = a.data[i * a.row + l * a.col];
+                for (j, y) in row.iter_mut().enumerate() {
+                    *y += x * b.data[l * b.row + j * b.col];
+                }
+            }
+        }
+    }
+}
+
+impl Real for f32 {
+    const ZERO: f32 = 0.0;
+    const ONE: f32 = 1.0;
+    #[inline(always)]
+    fn of(x: f64) -> f32 {
+        x as f32
+    }
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        f64::from(self)
+    }
+    #[inline(always)]
+    fn exp(self) -> f32 {
+        math::exp(self)
+    }
+    fn ln(self) -> f32 {
+        f32::ln(self)
+    }
+    #[inline(always)]
+    fn sqrt(self) -> f32 {
+        f32::sqrt(self)
+    }
+    #[inline(always)]
+    fn abs(self) -> f32 {
+        f32::abs(self)
+    }
+    #[inline(always)]
+    fn erf(self) -> f32 {
+        math::erf(self)
+    }
+    fn is_finite(self) -> bool {
+        f32::is_finite(self)
+    }
+    fn gemm(
+        size: (usize, usize, usize),
+        a: Mat<'_, f32>,
+        b: Mat<'_, f32>,
+        c: &mut [f32],
+        c_row: usize,
+        add: bool,
+        parallel: bool,
+    ) {
+        super::gemm::gemm(size, a, b, c, c_row, add, parallel);
+    }
+}

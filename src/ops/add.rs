@@ -1,0 +1,104 @@
+//! `y = a + s·b` and `y = s·a`: sums of cotangents and scaled residuals.
+
+use super::{Args, Op, Vjp, arity, cpu_kernel, expect_elements};
+use crate::cpu::{Real, par_chunks};
+use crate::error::Result;
+use crate::graph::{Graph, TensorType, Var};
+
+const CHUNK: usize = 8192;
+
+/// `y = a + s·b`.
+#[derive(Debug, Clone)]
+pub(crate) struct AddScaled {
+    pub s: f32,
+}
+
+/// `a + b`.
+///
+/// # Errors
+/// If the sizes differ.
+pub fn add(g: &mut Graph, a: Var, b: Var) -> Result<Var> {
+    add_scaled(g, a, b, 1.0)
+}
+
+/// `a + s·b`.
+///
+/// # Errors
+/// If the sizes differ.
+pub fn add_scaled(g: &mut Graph, a: Var, b: Var, s: f32) -> Result<Var> {
+    g.apply(AddScaled { s }, &[a, b])
+}
+
+/// `s·a`.
+///
+/// # Errors
+/// Never for a real tensor.
+pub fn scale(g: &mut Graph, a: Var, s: f32) -> Result<Var> {
+    if s == 1.0 { Ok(a) } else { g.apply(Scale { s }, &[a]) }
+}
+
+impl AddScaled {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let (a, b, s) = (args.real(0), args.real(1), T::of(f64::from(self.s)));
+        par_chunks(args.out(0), CHUNK, |i, y| {
+            let at = i * CHUNK;
+            for ((y, &a), &b) in y.iter_mut().zip(&a[at..]).zip(&b[at..]) {
+                *y = a + s * b;
+            }
+        });
+    }
+}
+
+impl Op for AddScaled {
+    fn name(&self) -> &'static str {
+        "add"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 2)?;
+        expect_elements("second summand", &inputs[1], inputs[0].elements())?;
+        Ok(vec![inputs[0].clone()])
+    }
+    fn vjp(&self, v: &mut Vjp<'_>) -> Result<()> {
+        let dy = v.cotangent()?;
+        v.grads[0] = Some(dy);
+        if v.wanted[1] {
+            v.grads[1] = Some(scale(v.g, dy, self.s)?);
+        }
+        Ok(())
+    }
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        2 * inputs[0].elements() as u64
+    }
+    cpu_kernel!();
+}
+
+/// `y = s·a`.
+#[derive(Debug, Clone)]
+pub(crate) struct Scale {
+    pub s: f32,
+}
+
+impl Scale {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let (a, s) = (args.real(0), T::of(f64::from(self.s)));
+        par_chunks(args.out(0), CHUNK, |i, y| {
+            y.iter_mut().zip(&a[i * CHUNK..]).for_each(|(y, &a)| *y = s * a);
+        });
+    }
+}
+
+impl Op for Scale {
+    fn name(&self) -> &'static str {
+        "scale"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 1)?;
+        Ok(vec![inputs[0].clone()])
+    }
+    fn vjp(&self, v: &mut Vjp<'_>) -> Result<()> {
+        let dy = v.cotangent()?;
+        v.grads[0] = Some(scale(v.g, dy, self.s)?);
+        Ok(())
+    }
+    cpu_kernel!();
+}

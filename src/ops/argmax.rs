@@ -1,0 +1,47 @@
+//! Index of the largest element of every row; the lowest index wins ties, so that ids do not depend on the device.
+
+use super::{Args, Op, arity, cpu_kernel};
+use crate::cpu::Real;
+use crate::error::Result;
+use crate::graph::{Graph, TensorType, Var};
+
+/// `ids` (words, leading shape of `x`) from `x[.., V]`.
+#[derive(Debug, Clone)]
+pub(crate) struct Argmax;
+
+/// Index of the largest element of every row.
+///
+/// # Errors
+/// Never for a real tensor of rank 2 or more.
+pub fn argmax(g: &mut Graph, x: Var) -> Result<Var> {
+    g.apply(Argmax, &[x])
+}
+
+impl Argmax {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let v = args.ty(0).cols();
+        let x = args.real(0);
+        for (row, id) in x.chunks(v).zip(args.out_words(0)) {
+            let best = (1..v).fold(0, |best, i| if row[i] > row[best] { i } else { best });
+            *id = best as u32;
+        }
+    }
+}
+
+impl Op for Argmax {
+    fn name(&self) -> &'static str {
+        "argmax"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 1)?;
+        let s = inputs[0].shape();
+        Ok(vec![TensorType::word(&s[..s.len().saturating_sub(1)])?])
+    }
+    fn differentiable(&self, _: usize) -> bool {
+        false
+    }
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        inputs[0].elements() as u64
+    }
+    cpu_kernel!();
+}

@@ -1,0 +1,203 @@
+//! Multi-head self-attention with the relative position bias computed from its table (beit-spec §2.3, §2.4).
+//!
+//! Operands: `qkv[B,N,3D]` (q, k, v side by side, heads side by side in each), optionally `table[R,H]`.
+//! Results: `o[B,N,D]` and the log-sum-exp of every score row, `lse[B,H,N]`, which is all that the backward pass needs.
+
+use super::attention_grad::AttentionGrad;
+use super::{Args, Op, Vjp, arity, cpu_kernel, expect_shape};
+use crate::cpu::{Mat, Real, par_chunks2};
+use crate::error::{Error, Result};
+use crate::graph::{Graph, TensorType, Var};
+
+/// Number of heads, and the patch grid if a bias table is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttentionSpec {
+    /// Heads.
+    pub heads: usize,
+    /// Rows and columns of the patch grid; token 0 is the class token.
+    pub grid: Option<(usize, usize)>,
+}
+
+/// See the module text.
+#[derive(Debug, Clone)]
+pub(crate) struct Attention {
+    pub spec: AttentionSpec,
+}
+
+/// Attention over `qkv`; `table` must be given exactly if `spec.grid` is.
+///
+/// # Errors
+/// If sizes do not fit.
+pub fn attention(g: &mut Graph, qkv: Var, table: Option<Var>, spec: AttentionSpec) -> Result<Var> {
+    let inputs: Vec<Var> = [Some(qkv), table].into_iter().flatten().collect();
+    g.apply(Attention { spec }, &inputs)
+}
+
+/// Sizes read off the types.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AttentionSize {
+    pub batch: usize,
+    pub tokens: usize,
+    pub heads: usize,
+    pub hd: usize,
+}
+
+impl AttentionSize {
+    pub(crate) fn of(qkv: &TensorType, heads: usize) -> Self {
+        AttentionSize { batch: qkv.dim(0), tokens: qkv.dim(1), heads, hd: qkv.dim(2) / 3 / heads }
+    }
+    pub(crate) fn width(&self) -> usize {
+        self.heads * self.hd
+    }
+    pub(crate) fn scale(&self) -> f64 {
+        1.0 / (self.hd as f64).sqrt()
+    }
+    /// One of q (0), k (1), v (2) of an image's `qkv[N,3D]`, for one head, as `[N, hd]`.
+    pub(crate) fn part<'a, T>(&self, qkv: &'a [T], which: usize, head: usize) -> Mat<'a, T> {
+        Mat { data: &qkv[which * self.width() + head * self.hd..], row: 3 * self.width(), col: 1 }
+    }
+}
+
+impl AttentionSpec {
+    /// Rows of the bias table, (2gh−1)(2gw−1)+3, or 0 without one.
+    pub fn table_rows(&self) -> usize {
+        self.grid.map_or(0, |(gh, gw)| (2 * gh - 1) * (2 * gw - 1) + 3)
+    }
+    /// Row of the bias table for query token `i` and key token `j` (beit-spec §2.3).
+    pub fn table_row(&self, i: usize, j: usize) -> usize {
+        let (gh, gw) = self.grid.unwrap_or((1, 1));
+        let rows = self.table_rows();
+        match (i, j) {
+            (0, 0) => rows - 1,
+            (0, _) => rows - 3,
+            (_, 0) => rows - 2,
+            _ => {
+                let (i, j) = (i - 1, j - 1);
+                let dr = i / gw + gh - 1 - j / gw;
+                let dc = i % gw + gw - 1 - j % gw;
+                dr * (2 * gw - 1) + dc
+            }
+        }
+    }
+    /// Checks the table against the grid and the number of tokens.
+    pub(crate) fn check(&self, qkv: &TensorType, table: Option<&TensorType>) -> Result<()> {
+        if qkv.shape().len() != 3 || qkv.dim(2) % (3 * self.heads) != 0 {
+            return Err(Error::shape("attention over the wrong shape")
+                .expected(format!("qkv[B,N,3D] with D a multiple of {} heads", self.heads))
+                .got(qkv.to_string()));
+        }
+        match (self.grid, table) {
+            (None, None) => Ok(()),
+            (Some((gh, gw)), Some(table)) => {
+                expect_shape("relative position bias table", table, &[self.table_rows(), self.heads])?;
+                expect_shape("qkv", qkv, &[qkv.dim(0), gh * gw + 1, qkv.dim(2)])
+            }
+            _ => Err(Error::shape("attention needs a bias table exactly if it has a grid")),
+        }
+    }
+    /// The bias of one head as `[N,N]`.
+    pub(crate) fn bias<T: Real>(&self, table: &[T], head: usize, tokens: usize) -> Vec<T> {
+        let at = |i, j| table[self.table_row(i, j) * self.heads + head];
+        (0..tokens * tokens).map(|ij| at(ij / tokens, ij % tokens)).collect()
+    }
+}
+
+/// Scores of one head of one image: `s[i,j] = scale·q_i·k_j + bias[i,j]`.
+pub(crate) fn scores<T: Real>(size: &AttentionSize, qkv: &[T], head: usize, bias: Option<&[T]>, s: &mut [T]) {
+    let n = size.tokens;
+    let (q, k) = (size.part(qkv, 0, head), size.part(qkv, 1, head));
+    let keys = Mat { data: k.data, row: k.col, col: k.row };
+    T::gemm((n, n, size.hd), q, keys, s, n, false, size.batch == 1);
+    let scale = T::of(size.scale());
+    match bias {
+        Some(bias) => s.iter_mut().zip(bias).for_each(|(s, &b)| *s = *s * scale + b),
+        None => s.iter_mut().for_each(|s| *s *= scale),
+    }
+}
+
+impl Attention {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let size = AttentionSize::of(args.ty(0), self.spec.heads);
+        let AttentionSize { tokens: n, heads, hd, .. } = size;
+        let d = size.width();
+        let qkv = args.real(0);
+        let biases: Option<Vec<Vec<T>>> =
+            self.spec.grid.map(|_| (0..heads).map(|h| self.spec.bias(args.real(1), h, n)).collect());
+        let (o, lse) = (args.out(0), args.out(1));
+        par_chunks2(o, lse, (n * d, heads * n), |b, o, lse| {
+            let qkv = &qkv[b * n * 3 * d..][..n * 3 * d];
+            let mut s = vec![T::ZERO; n * n];
+            for h in 0..heads {
+                scores(&size, qkv, h, biases.as_ref().map(|b| b[h].as_slice()), &mut s);
+                softmax_rows(&mut s, &mut lse[h * n..(h + 1) * n]);
+                let p = Mat { data: &s, row: n, col: 1 };
+                T::gemm((n, hd, n), p, size.part(qkv, 2, h), &mut o[h * hd..], d, false, size.batch == 1);
+            }
+        });
+    }
+}
+
+/// Softmax of every row in place; the log-sum-exp of each goes to `lse`.
+fn softmax_rows<T: Real>(s: &mut [T], lse: &mut [T]) {
+    let n = s.len() / lse.len();
+    for (row, lse) in s.chunks_mut(n).zip(lse) {
+        let max = row.iter().fold(row[0], |m, &v| m.max(v));
+        row.iter_mut().for_each(|v| *v = (*v - max).exp());
+        let sum = row.iter().fold(T::ZERO, |a, &v| a + v);
+        let inv = T::ONE / sum;
+        row.iter_mut().for_each(|v| *v *= inv);
+        *lse = max + sum.ln();
+    }
+}
+
+impl Op for Attention {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 1 + usize::from(self.spec.grid.is_some()))?;
+        self.spec.check(&inputs[0], inputs.get(1))?;
+        let (b, n) = (inputs[0].dim(0), inputs[0].dim(1));
+        Ok(vec![
+            TensorType::real(&[b, n, inputs[0].dim(2) / 3])?,
+            TensorType::real(&[b, self.spec.heads, n])?,
+        ])
+    }
+    fn vjp(&self, v: &mut Vjp<'_>) -> Result<()> {
+        let mut inputs = vec![v.cotangent()?, v.inputs[0], v.outputs[0], v.outputs[1]];
+        inputs.extend(v.inputs.get(1));
+        let grads = v.g.apply_all(AttentionGrad { spec: self.spec }, &inputs)?;
+        v.grads[0] = Some(grads[0]);
+        if v.grads.len() > 1 {
+            v.grads[1] = Some(grads[1]);
+        }
+        Ok(())
+    }
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        let s = AttentionSize::of(&inputs[0], self.spec.heads);
+        4 * (s.batch * s.tokens * s.tokens) as u64 * s.width() as u64
+    }
+    cpu_kernel!();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::AttentionSpec;
+
+    /// The worked examples of beit-spec §2.3.
+    #[test]
+    fn table_rows_match_the_official_index() {
+        let two = AttentionSpec { heads: 1, grid: Some((2, 2)) };
+        let expected =
+            [[11, 9, 9, 9, 9], [10, 4, 3, 1, 0], [10, 5, 4, 2, 1], [10, 7, 6, 4, 3], [10, 8, 7, 5, 4]];
+        for (i, row) in expected.iter().enumerate() {
+            for (j, &want) in row.iter().enumerate() {
+                assert_eq!(two.table_row(i, j), want, "query {i}, key {j}");
+            }
+        }
+        let base = AttentionSpec { heads: 12, grid: Some((14, 14)) };
+        let sum: usize = (0..197 * 197).map(|ij| base.table_row(ij / 197, ij % 197)).sum();
+        assert_eq!(sum, 14_270_119);
+        assert_eq!(base.table_rows(), 732);
+    }
+}

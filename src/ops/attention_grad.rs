@@ -1,0 +1,144 @@
+//! Backward pass of [`super::attention`]: scores are recomputed from q, k and the saved log-sum-exp.
+//!
+//! With P = exp(S − lse), dP = dO·Vᵀ and δ = Σ dO⊙O per row: dS = P⊙(dP − δ), dV = Pᵀ·dO, dQ = scale·dS·K,
+//! dK = scale·dSᵀ·Q, and each row of the bias table gathers its dS over images and token pairs in a fixed order.
+
+use super::attention::{AttentionSize, AttentionSpec, scores};
+use super::{Args, Op, arity, cpu_kernel, expect_elements};
+use crate::cpu::{Mat, Real, par_map};
+use crate::error::Result;
+use crate::graph::TensorType;
+
+/// Operands: `do[B,N,D]`, `qkv`, `o`, `lse`, and `table` if there is one. Results: `dqkv`, and `dtable`.
+#[derive(Debug, Clone)]
+pub(crate) struct AttentionGrad {
+    pub spec: AttentionSpec,
+}
+
+/// Images per partial sum of the table gradient (part of the definition, so that results do not depend on threads).
+const IMAGES_PER_PART: usize = 8;
+
+/// One image's operands.
+struct Image<'a, T> {
+    d_o: &'a [T],
+    qkv: &'a [T],
+    o: &'a [T],
+    lse: &'a [T],
+}
+
+impl AttentionGrad {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let size = AttentionSize::of(args.ty(1), self.spec.heads);
+        let (n, d, heads) = (size.tokens, size.width(), size.heads);
+        let (d_o, qkv, o, lse) = (args.real(0), args.real(1), args.real(2), args.real(3));
+        let biases: Option<Vec<Vec<T>>> =
+            self.spec.grid.map(|_| (0..heads).map(|h| self.spec.bias(args.real(4), h, n)).collect());
+        let dqkv = args.out(0);
+        let parts: Vec<Vec<T>> = par_parts(dqkv, IMAGES_PER_PART * n * 3 * d, |p, block| {
+            let mut dbias = vec![T::ZERO; if biases.is_some() { heads * n * n } else { 0 }];
+            let mut work = (vec![T::ZERO; n * n], vec![T::ZERO; n * n]);
+            for (i, dqkv) in block.chunks_mut(n * 3 * d).enumerate() {
+                let b = p * IMAGES_PER_PART + i;
+                let image = Image {
+                    d_o: &d_o[b * n * d..][..n * d],
+                    qkv: &qkv[b * n * 3 * d..][..n * 3 * d],
+                    o: &o[b * n * d..][..n * d],
+                    lse: &lse[b * heads * n..][..heads * n],
+                };
+                for h in 0..heads {
+                    let bias = biases.as_ref().map(|b| b[h].as_slice());
+                    head_grad(&size, &image, h, bias, &mut work, dqkv);
+                    if bias.is_some() {
+                        dbias[h * n * n..][..n * n].iter_mut().zip(&work.1).for_each(|(s, &v)| *s += v);
+                    }
+                }
+            }
+            dbias
+        });
+        if self.spec.grid.is_some() {
+            self.gather_table(&parts, n, args.out(1));
+        }
+    }
+
+    /// Sums the score gradients of every pair into its table row.
+    fn gather_table<T: Real>(&self, parts: &[Vec<T>], n: usize, dtable: &mut [T]) {
+        dtable.fill(T::ZERO);
+        for part in parts {
+            for (hij, &v) in part.iter().enumerate() {
+                let (h, ij) = (hij / (n * n), hij % (n * n));
+                dtable[self.spec.table_row(ij / n, ij % n) * self.spec.heads + h] += v;
+            }
+        }
+    }
+}
+
+/// Runs `work` on consecutive blocks of `out` in parallel; its results in order.
+fn par_parts<T: Real>(
+    out: &mut [T],
+    size: usize,
+    work: impl Fn(usize, &mut [T]) -> Vec<T> + Sync + Send,
+) -> Vec<Vec<T>> {
+    let blocks: Vec<std::sync::Mutex<&mut [T]>> = out.chunks_mut(size).map(std::sync::Mutex::new).collect();
+    par_map(blocks.len(), |p| match blocks[p].lock() {
+        Ok(mut block) => work(p, &mut block),
+        Err(_) => vec![],
+    })
+}
+
+/// dq, dk, dv of one head of one image into `dqkv`; leaves dS in `work.1`.
+fn head_grad<T: Real>(
+    size: &AttentionSize,
+    image: &Image<'_, T>,
+    h: usize,
+    bias: Option<&[T]>,
+    (p, ds): &mut (Vec<T>, Vec<T>),
+    dqkv: &mut [T],
+) {
+    let (n, d, hd) = (size.tokens, size.width(), size.hd);
+    let alone = size.batch <= IMAGES_PER_PART;
+    scores(size, image.qkv, h, bias, p);
+    let d_o = Mat { data: &image.d_o[h * hd..], row: d, col: 1 };
+    let v = size.part(image.qkv, 2, h);
+    T::gemm((n, n, hd), d_o, Mat { data: v.data, row: v.col, col: v.row }, ds, n, false, alone);
+    for i in 0..n {
+        let (d_o, o) = (&image.d_o[i * d + h * hd..][..hd], &image.o[i * d + h * hd..][..hd]);
+        let delta = d_o.iter().zip(o).fold(T::ZERO, |s, (&a, &b)| s + a * b);
+        let lse = image.lse[h * n + i];
+        for (p, ds) in p[i * n..][..n].iter_mut().zip(&mut ds[i * n..][..n]) {
+            *p = (*p - lse).exp();
+            *ds = *p * (*ds - delta);
+        }
+    }
+    let (q, k) = (size.part(image.qkv, 0, h), size.part(image.qkv, 1, h));
+    let (rows, cols) = (|m| Mat { data: m, row: n, col: 1 }, |m| Mat { data: m, row: 1, col: n });
+    let at = |which: usize| which * d + h * hd;
+    T::gemm((n, hd, n), rows(ds.as_slice()), k, &mut dqkv[at(0)..], 3 * d, false, alone);
+    T::gemm((n, hd, n), cols(ds.as_slice()), q, &mut dqkv[at(1)..], 3 * d, false, alone);
+    T::gemm((n, hd, n), cols(p.as_slice()), d_o, &mut dqkv[at(2)..], 3 * d, false, alone);
+    let scale = T::of(size.scale());
+    for row in dqkv.chunks_mut(3 * d) {
+        for which in 0..2 {
+            row[at(which)..][..hd].iter_mut().for_each(|x| *x *= scale);
+        }
+    }
+}
+
+impl Op for AttentionGrad {
+    fn name(&self) -> &'static str {
+        "attention_grad"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 4 + usize::from(self.spec.grid.is_some()))?;
+        self.spec.check(&inputs[1], inputs.get(4))?;
+        expect_elements("cotangent", &inputs[0], inputs[1].elements() / 3)?;
+        expect_elements("log-sum-exp", &inputs[3], inputs[1].dim(0) * inputs[1].dim(1) * self.spec.heads)?;
+        let mut out = vec![inputs[1].clone()];
+        out.extend(inputs.get(4).cloned());
+        Ok(out)
+    }
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        let s = AttentionSize::of(&inputs[1], self.spec.heads);
+        10 * (s.batch * s.tokens * s.tokens) as u64 * s.width() as u64
+    }
+    cpu_kernel!();
+}

@@ -1,0 +1,99 @@
+//! The control block of an optimiser step: global norm, clip factor, the decision whether to step at all.
+//!
+//! A step whose gradient norm is not finite changes nothing; it is counted. The decision is taken here, on the device,
+//! and read by every update kernel as a branch (a multiplication by zero would keep a NaN).
+
+use super::adamw::{BETA1_C, BETA2_C, CLIP, INV_SCALE};
+use super::{Args, HYPER_LEN, Op, arity, cpu_kernel, expect_elements};
+use crate::cpu::Real;
+use crate::error::Result;
+use crate::graph::TensorType;
+
+/// Numbers in a control block.
+pub const CONTROL_LEN: usize = 16;
+/// Sum of squares of all gradients (before un-scaling).
+pub(crate) const NORM2: usize = 0;
+/// Global gradient norm before clipping (after un-scaling).
+pub(crate) const NORM: usize = 1;
+/// Factor that update kernels apply to every gradient: clipping and un-scaling.
+pub(crate) const FACTOR: usize = 2;
+/// 1 if the step is taken, 0 if it is skipped.
+pub(crate) const APPLY: usize = 3;
+/// 1 − β₁ᵗ and 1 − β₂ᵗ, t = number of applied steps, built up without cancellation.
+pub(crate) const CORRECTION1: usize = 4;
+pub(crate) const CORRECTION2: usize = 5;
+/// Steps taken.
+pub(crate) const APPLIED: usize = 6;
+/// Steps skipped, in all and in a row.
+pub(crate) const SKIPPED: usize = 7;
+pub(crate) const SKIPPED_IN_A_ROW: usize = 8;
+
+/// A control block as the host reads it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Control {
+    /// Global gradient norm before clipping.
+    pub grad_norm: f32,
+    /// Whether the last step was taken.
+    pub applied: bool,
+    /// Steps taken.
+    pub steps: u64,
+    /// Steps skipped because of non-finite gradients.
+    pub skipped: u64,
+    /// Skipped without a good one in between.
+    pub skipped_in_a_row: u64,
+}
+
+impl Control {
+    /// Reads a block; missing numbers count as 0.
+    pub fn read(block: &[f32]) -> Self {
+        let at = |i: usize| block.get(i).copied().unwrap_or(0.0);
+        Control {
+            grad_norm: at(NORM),
+            applied: at(APPLY) != 0.0,
+            steps: at(APPLIED) as u64,
+            skipped: at(SKIPPED) as u64,
+            skipped_in_a_row: at(SKIPPED_IN_A_ROW) as u64,
+        }
+    }
+}
+
+/// Finishes the control block where it lies. Operands: `control`, `hyper`.
+#[derive(Debug, Clone)]
+pub struct ClipControl;
+
+impl ClipControl {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let (hyper, c) = (args.real(1), args.out(0));
+        c[NORM] = c[NORM2].sqrt() * hyper[INV_SCALE];
+        if !c[NORM].is_finite() {
+            c[APPLY] = T::ZERO;
+            c[SKIPPED] += T::ONE;
+            c[SKIPPED_IN_A_ROW] += T::ONE;
+            return;
+        }
+        c[APPLY] = T::ONE;
+        c[SKIPPED_IN_A_ROW] = T::ZERO;
+        c[APPLIED] += T::ONE;
+        let clip = hyper[CLIP] / (c[NORM] + T::of(1e-6));
+        let factor = if hyper[CLIP] > T::ZERO && clip < T::ONE { clip } else { T::ONE };
+        c[FACTOR] = factor * hyper[INV_SCALE];
+        c[CORRECTION1] += (T::ONE - c[CORRECTION1]) * hyper[BETA1_C];
+        c[CORRECTION2] += (T::ONE - c[CORRECTION2]) * hyper[BETA2_C];
+    }
+}
+
+impl Op for ClipControl {
+    fn name(&self) -> &'static str {
+        "clip"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 2)?;
+        expect_elements("control", &inputs[0], CONTROL_LEN)?;
+        expect_elements("hyper-parameters", &inputs[1], HYPER_LEN)?;
+        Ok(vec![inputs[0].clone()])
+    }
+    fn in_place(&self) -> &'static [(usize, usize)] {
+        &[(0, 0)]
+    }
+    cpu_kernel!();
+}

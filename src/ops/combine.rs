@@ -1,0 +1,80 @@
+//! `y = a + s·b` where `s` is an input that changes from step to step (the KL weight of the tokenizer's loss).
+
+use super::{Args, Op, Vjp, arity, cpu_kernel, expect_elements};
+use crate::cpu::Real;
+use crate::error::Result;
+use crate::graph::{Graph, TensorType, Var};
+
+/// `y` like `a`, from `a`, `b`, `s[1]`.
+#[derive(Debug, Clone)]
+pub(crate) struct Combine;
+
+/// `y = s·a` from `a`, `s[1]`.
+#[derive(Debug, Clone)]
+pub(crate) struct ScaleBy;
+
+/// `a + s·b`.
+///
+/// # Errors
+/// If the sizes do not fit.
+pub fn combine(g: &mut Graph, a: Var, b: Var, s: Var) -> Result<Var> {
+    g.apply(Combine, &[a, b, s])
+}
+
+impl Combine {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let (a, b, s) = (args.real(0), args.real(1), args.real(2)[0]);
+        for ((y, &a), &b) in args.out(0).iter_mut().zip(a).zip(b) {
+            *y = a + s * b;
+        }
+    }
+}
+
+impl Op for Combine {
+    fn name(&self) -> &'static str {
+        "combine"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 3)?;
+        expect_elements("second summand", &inputs[1], inputs[0].elements())?;
+        expect_elements("factor", &inputs[2], 1)?;
+        Ok(vec![inputs[0].clone()])
+    }
+    fn differentiable(&self, input: usize) -> bool {
+        input < 2
+    }
+    fn vjp(&self, v: &mut Vjp<'_>) -> Result<()> {
+        let dy = v.cotangent()?;
+        v.grads[0] = Some(dy);
+        v.grads[1] = Some(v.g.apply(ScaleBy, &[dy, v.inputs[2]])?);
+        Ok(())
+    }
+    cpu_kernel!();
+}
+
+impl ScaleBy {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let (a, s) = (args.real(0), args.real(1)[0]);
+        args.out(0).iter_mut().zip(a).for_each(|(y, &a)| *y = s * a);
+    }
+}
+
+impl Op for ScaleBy {
+    fn name(&self) -> &'static str {
+        "scale_by"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 2)?;
+        expect_elements("factor", &inputs[1], 1)?;
+        Ok(vec![inputs[0].clone()])
+    }
+    fn differentiable(&self, input: usize) -> bool {
+        input == 0
+    }
+    fn vjp(&self, v: &mut Vjp<'_>) -> Result<()> {
+        let dy = v.cotangent()?;
+        v.grads[0] = Some(v.g.apply(ScaleBy, &[dy, v.inputs[1]])?);
+        Ok(())
+    }
+    cpu_kernel!();
+}

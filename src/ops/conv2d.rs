@@ -1,0 +1,248 @@
+//! "Same" convolution of NHWC images with an odd square kernel, stride 1; weights `[out, in, k, k]` as in checkpoints.
+//!
+//! All three passes are matrix products over gathered rows: a row of the gathered matrix holds the `k·k·C` inputs under
+//! one output pixel, in the order (kh, kw, channel). The input gradient is the same convolution with the kernel
+//! flipped and its channel axes swapped.
+
+use super::{Args, Op, Vjp, arity, col_sum, cpu_kernel, expect_elements, linear};
+use crate::cpu::{Mat, Real, par_chunks, par_map};
+use crate::error::{Error, Result};
+use crate::graph::{Graph, TensorType, Var};
+
+/// `y[B,H,W,O]` from `x[B,H,W,C]`, `w[O,C,k,k]`, `b[O]`.
+#[derive(Debug, Clone)]
+pub(crate) struct Conv2d;
+
+/// `dx[B,H,W,C]` from `dy[B,H,W,O]`, `w[O,C,k,k]`.
+#[derive(Debug, Clone)]
+pub(crate) struct Conv2dGradInput;
+
+/// `dw[O,C,k,k]` from `dy[B,H,W,O]`, `x[B,H,W,C]`.
+#[derive(Debug, Clone)]
+pub(crate) struct Conv2dGradWeight {
+    pub k: usize,
+}
+
+/// Images per partial sum of the weight gradient; part of the definition, so that results do not depend on threads.
+const IMAGES_PER_PART: usize = 2;
+
+/// Convolution with bias; a 1×1 kernel becomes a matrix product.
+///
+/// # Errors
+/// If the kernel is not odd and square or channels differ.
+pub fn conv2d(g: &mut Graph, x: Var, w: Var, b: Var) -> Result<Var> {
+    if g.ty(w).dim(2) == 1 && g.ty(w).dim(3) == 1 {
+        return linear(g, x, w, Some(b));
+    }
+    g.apply(Conv2d, &[x, w, b])
+}
+
+/// Sizes of one convolution: `c` inputs, `o` outputs per pixel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ConvSize {
+    pub batch: usize,
+    pub height: usize,
+    pub width: usize,
+    pub c: usize,
+    pub o: usize,
+    pub k: usize,
+}
+
+impl ConvSize {
+    pub(crate) fn of(image: &TensorType, c: usize, o: usize, k: usize) -> Self {
+        ConvSize { batch: image.dim(0), height: image.dim(1), width: image.dim(2), c, o, k }
+    }
+    pub(crate) fn pixels(&self) -> usize {
+        self.height * self.width
+    }
+    /// Length of a gathered row.
+    pub(crate) fn taps(&self) -> usize {
+        self.k * self.k * self.c
+    }
+    fn flops(&self) -> u64 {
+        2 * (self.batch * self.pixels()) as u64 * (self.taps() * self.o) as u64
+    }
+}
+
+/// Gathers the rows of one image: `[H·W, k·k·C]`, zero outside the image.
+fn gather<T: Real>(s: &ConvSize, image: &[T], rows: &mut [T]) {
+    let (c, half) = (s.c, s.k / 2);
+    for (pixel, row) in rows.chunks_mut(s.taps()).enumerate() {
+        let (y, x) = (pixel / s.width, pixel % s.width);
+        for (tap, cell) in row.chunks_mut(c).enumerate() {
+            let (sy, sx) = ((y + tap / s.k).wrapping_sub(half), (x + tap % s.k).wrapping_sub(half));
+            if sy < s.height && sx < s.width {
+                cell.copy_from_slice(&image[(sy * s.width + sx) * c..][..c]);
+            } else {
+                cell.fill(T::ZERO);
+            }
+        }
+    }
+}
+
+/// Convolves every image with weights packed as `[o, taps]`.
+fn convolve<T: Real>(s: &ConvSize, x: &[T], packed: &[T], bias: Option<&[T]>, y: &mut [T]) {
+    par_images(s.batch, y, s.pixels() * s.o, |image, y| {
+        let mut rows = vec![T::ZERO; s.pixels() * s.taps()];
+        gather(s, &x[image * s.pixels() * s.c..][..s.pixels() * s.c], &mut rows);
+        if let Some(bias) = bias {
+            y.chunks_mut(s.o).for_each(|pixel| pixel.copy_from_slice(bias));
+        }
+        let (a, b) =
+            (Mat { data: &rows, row: s.taps(), col: 1 }, Mat { data: packed, row: 1, col: s.taps() });
+        T::gemm((s.pixels(), s.o, s.taps()), a, b, y, s.o, bias.is_some(), s.batch == 1);
+    });
+}
+
+fn par_images<T: Real>(batch: usize, y: &mut [T], size: usize, work: impl Fn(usize, &mut [T]) + Sync + Send) {
+    if batch == 1 { work(0, y) } else { par_chunks(y, size, work) }
+}
+
+/// `[O,C,k,k]` to `[O, kh, kw, C]`.
+fn pack<T: Real>(s: &ConvSize, w: &[T]) -> Vec<T> {
+    let kk = s.k * s.k;
+    let mut packed = vec![T::ZERO; w.len()];
+    for o in 0..s.o {
+        for c in 0..s.c {
+            for t in 0..kk {
+                packed[(o * kk + t) * s.c + c] = w[(o * s.c + c) * kk + t];
+            }
+        }
+    }
+    packed
+}
+
+impl Conv2d {
+    fn size(inputs: &[TensorType]) -> ConvSize {
+        ConvSize::of(&inputs[0], inputs[1].dim(1), inputs[1].dim(0), inputs[1].dim(2))
+    }
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let s = Self::size(args.in_types);
+        convolve(&s, args.real(0), &pack(&s, args.real(1)), Some(args.real(2)), args.out(0));
+    }
+}
+
+impl Op for Conv2d {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 3)?;
+        let (x, w) = (&inputs[0], &inputs[1]);
+        let odd_square = w.dim(2) == w.dim(3) && w.dim(2) % 2 == 1;
+        if x.shape().len() != 4 || w.shape().len() != 4 || x.dim(3) != w.dim(1) || !odd_square {
+            return Err(Error::shape("convolution operands do not fit")
+                .expected("x[B,H,W,C] and w[O,C,k,k] with odd k")
+                .got(format!("{x} and {w}")));
+        }
+        expect_elements("bias", &inputs[2], w.dim(0))?;
+        Ok(vec![x.with_cols(w.dim(0))?])
+    }
+    fn vjp(&self, v: &mut Vjp<'_>) -> Result<()> {
+        let dy = v.cotangent()?;
+        let (x, w, b) = (v.inputs[0], v.inputs[1], v.inputs[2]);
+        if v.wanted[0] {
+            v.grads[0] = Some(v.g.apply(Conv2dGradInput, &[dy, w])?);
+        }
+        if v.wanted[1] {
+            let k = v.g.ty(w).dim(2);
+            v.grads[1] = Some(v.g.apply(Conv2dGradWeight { k }, &[dy, x])?);
+        }
+        if v.wanted[2] {
+            let (cols, shape) = (v.g.ty(b).elements(), v.g.shape(b).to_vec());
+            v.grads[2] = Some(col_sum(v.g, dy, cols, &shape)?);
+        }
+        Ok(())
+    }
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        Self::size(inputs).flops()
+    }
+    cpu_kernel!();
+}
+
+impl Conv2dGradInput {
+    /// The mirrored convolution: `o` channels in, `c` channels out.
+    fn size(inputs: &[TensorType]) -> ConvSize {
+        ConvSize::of(&inputs[0], inputs[1].dim(0), inputs[1].dim(1), inputs[1].dim(2))
+    }
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let s = Self::size(args.in_types);
+        let (w, kk) = (args.real(1), s.k * s.k);
+        let mut packed = vec![T::ZERO; w.len()];
+        for o in 0..s.o {
+            for c in 0..s.c {
+                for t in 0..kk {
+                    packed[(o * kk + t) * s.c + c] = w[(c * s.o + o) * kk + (kk - 1 - t)];
+                }
+            }
+        }
+        convolve(&s, args.real(0), &packed, None, args.out(0));
+    }
+}
+
+impl Op for Conv2dGradInput {
+    fn name(&self) -> &'static str {
+        "conv2d_grad_input"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 2)?;
+        expect_elements("channels", &inputs[0], inputs[0].rows() * inputs[1].dim(0))?;
+        Ok(vec![inputs[0].with_cols(inputs[1].dim(1))?])
+    }
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        Self::size(inputs).flops()
+    }
+    cpu_kernel!();
+}
+
+impl Conv2dGradWeight {
+    fn size(&self, inputs: &[TensorType]) -> ConvSize {
+        ConvSize::of(&inputs[1], inputs[1].dim(3), inputs[0].dim(3), self.k)
+    }
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let s = self.size(args.in_types);
+        let (dy, x) = (args.real(0), args.real(1));
+        let parts = par_map(s.batch.div_ceil(IMAGES_PER_PART), |p| {
+            let mut part = vec![T::ZERO; s.o * s.taps()];
+            let mut rows = vec![T::ZERO; s.pixels() * s.taps()];
+            for image in p * IMAGES_PER_PART..s.batch.min((p + 1) * IMAGES_PER_PART) {
+                gather(&s, &x[image * s.pixels() * s.c..][..s.pixels() * s.c], &mut rows);
+                let dy = &dy[image * s.pixels() * s.o..][..s.pixels() * s.o];
+                let (a, b) = (Mat { data: dy, row: 1, col: s.o }, Mat { data: &rows, row: s.taps(), col: 1 });
+                T::gemm(
+                    (s.o, s.taps(), s.pixels()),
+                    a,
+                    b,
+                    &mut part,
+                    s.taps(),
+                    true,
+                    s.batch <= IMAGES_PER_PART,
+                );
+            }
+            part
+        });
+        let (dw, kk) = (args.out(0), s.k * s.k);
+        dw.fill(T::ZERO);
+        for part in parts {
+            for (i, dw) in dw.iter_mut().enumerate() {
+                let (o, c, t) = (i / (s.c * kk), i / kk % s.c, i % kk);
+                *dw += part[(o * kk + t) * s.c + c];
+            }
+        }
+    }
+}
+
+impl Op for Conv2dGradWeight {
+    fn name(&self) -> &'static str {
+        "conv2d_grad_weight"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 2)?;
+        expect_elements("pixels", &inputs[0], inputs[1].rows() * inputs[0].cols())?;
+        Ok(vec![TensorType::real(&[inputs[0].dim(3), inputs[1].dim(3), self.k, self.k])?])
+    }
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        self.size(inputs).flops()
+    }
+    cpu_kernel!();
+}

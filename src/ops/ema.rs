@@ -1,0 +1,48 @@
+//! Exponential moving average of a page of parameters: `ema ← d·ema + (1−d)·p`, skipped with the step.
+
+use super::adamw::{EMA, EMA_C};
+use super::clip::APPLY;
+use super::{Args, CONTROL_LEN, HYPER_LEN, Op, arity, cpu_kernel, expect_elements};
+use crate::cpu::{Real, par_chunks};
+use crate::error::Result;
+use crate::graph::TensorType;
+
+/// Updates `ema` where it lies. Operands: `ema`, `param`, `control`, `hyper`.
+#[derive(Debug, Clone)]
+pub struct Ema;
+
+const CHUNK: usize = 8192;
+
+impl Ema {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let (param, c, h) = (args.real(1), args.real(2), args.real(3));
+        if c[APPLY] == T::ZERO {
+            return;
+        }
+        par_chunks(args.out(0), CHUNK, |i, ema| {
+            for (e, &p) in ema.iter_mut().zip(&param[i * CHUNK..]) {
+                *e = h[EMA] * *e + h[EMA_C] * p;
+            }
+        });
+    }
+}
+
+impl Op for Ema {
+    fn name(&self) -> &'static str {
+        "ema"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 4)?;
+        expect_elements("parameters", &inputs[1], inputs[0].elements())?;
+        expect_elements("control", &inputs[2], CONTROL_LEN)?;
+        expect_elements("hyper-parameters", &inputs[3], HYPER_LEN)?;
+        Ok(vec![inputs[0].clone()])
+    }
+    fn in_place(&self) -> &'static [(usize, usize)] {
+        &[(0, 0)]
+    }
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        3 * inputs[0].elements() as u64
+    }
+    cpu_kernel!();
+}

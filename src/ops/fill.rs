@@ -1,0 +1,41 @@
+//! A constant tensor: the seed of a backward pass.
+
+use super::{Args, Op, Vjp, arity, cpu_kernel};
+use crate::cpu::Real;
+use crate::error::Result;
+use crate::graph::{Graph, TensorType, Var};
+
+/// All elements equal to `value`.
+#[derive(Debug, Clone)]
+pub(crate) struct Constant {
+    pub value: f32,
+    pub shape: Vec<usize>,
+}
+
+/// A tensor of equal elements.
+///
+/// # Errors
+/// If the shape is impossible.
+pub fn fill(g: &mut Graph, value: f32, shape: &[usize]) -> Result<Var> {
+    g.apply(Constant { value, shape: shape.to_vec() }, &[])
+}
+
+impl Constant {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        args.out(0).fill(T::of(f64::from(self.value)));
+    }
+}
+
+impl Op for Constant {
+    fn name(&self) -> &'static str {
+        "fill"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 0)?;
+        Ok(vec![TensorType::real(&self.shape)?])
+    }
+    fn vjp(&self, _: &mut Vjp<'_>) -> Result<()> {
+        Ok(())
+    }
+    cpu_kernel!();
+}

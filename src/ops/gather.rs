@@ -1,0 +1,118 @@
+//! Picks rows of a matrix (or words of a list) by index, and its vjp through the inverse index.
+//!
+//! The host gives both directions, so that the backward pass needs neither atomics nor sorting: `index[m]` is the row
+//! picked for slot `m`; `inverse[r]` is 1 + the slot that row `r` went to, or 0. Padding slots may repeat a row; they are
+//! not in `inverse` and pass no cotangent.
+
+use super::{Args, Op, Vjp, arity, cpu_kernel, expect_elements};
+use crate::cpu::{Real, par_chunks};
+use crate::error::Result;
+use crate::graph::{Graph, TensorType, Var};
+
+/// `y[M,C]` from `x[.., C]`, `index[M]`, `inverse[R]`.
+#[derive(Debug, Clone)]
+pub(crate) struct GatherRows;
+
+/// `dx` in `shape` from `dy[M,C]`, `inverse[R]`.
+#[derive(Debug, Clone)]
+pub(crate) struct GatherRowsGrad {
+    pub shape: Vec<usize>,
+}
+
+/// `y[M]` of words from `x` of words and `index[M]`; an index outside `x` gives 0.
+#[derive(Debug, Clone)]
+pub(crate) struct GatherWords;
+
+/// Rows `index` of `x`.
+///
+/// # Errors
+/// If the sizes do not fit.
+pub fn gather_rows(g: &mut Graph, x: Var, index: Var, inverse: Var) -> Result<Var> {
+    g.apply(GatherRows, &[x, index, inverse])
+}
+
+/// Words `index` of `x`.
+///
+/// # Errors
+/// Never for lists of words.
+pub fn gather_words(g: &mut Graph, x: Var, index: Var) -> Result<Var> {
+    g.apply(GatherWords, &[x, index])
+}
+
+impl GatherRows {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let (c, rows) = (args.ty(0).cols(), args.ty(0).rows());
+        let (x, index) = (args.real(0), args.words(1));
+        par_chunks(args.out(0), c, |m, y| {
+            let r = (index[m] as usize).min(rows - 1);
+            y.copy_from_slice(&x[r * c..][..c]);
+        });
+    }
+}
+
+impl Op for GatherRows {
+    fn name(&self) -> &'static str {
+        "gather_rows"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 3)?;
+        expect_elements("inverse index", &inputs[2], inputs[0].rows())?;
+        Ok(vec![TensorType::real(&[inputs[1].elements(), inputs[0].cols()])?])
+    }
+    fn differentiable(&self, input: usize) -> bool {
+        input == 0
+    }
+    fn vjp(&self, v: &mut Vjp<'_>) -> Result<()> {
+        let (dy, shape) = (v.cotangent()?, v.g.shape(v.inputs[0]).to_vec());
+        v.grads[0] = Some(v.g.apply(GatherRowsGrad { shape }, &[dy, v.inputs[2]])?);
+        Ok(())
+    }
+    cpu_kernel!();
+}
+
+impl GatherRowsGrad {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let c = args.ty(0).cols();
+        let (dy, inverse) = (args.real(0), args.words(1));
+        par_chunks(args.out(0), c, |r, dx| match inverse[r] {
+            0 => dx.fill(T::ZERO),
+            slot => dx.copy_from_slice(&dy[(slot as usize - 1) * c..][..c]),
+        });
+    }
+}
+
+impl Op for GatherRowsGrad {
+    fn name(&self) -> &'static str {
+        "gather_rows_grad"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 2)?;
+        let out = TensorType::real(&self.shape)?;
+        expect_elements("inverse index", &inputs[1], out.rows())?;
+        Ok(vec![out])
+    }
+    cpu_kernel!();
+}
+
+impl GatherWords {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let (x, index) = (args.words(0), args.words(1));
+        for (y, &i) in args.out_words(0).iter_mut().zip(index) {
+            *y = x.get(i as usize).copied().unwrap_or(0);
+        }
+    }
+}
+
+impl Op for GatherWords {
+    fn name(&self) -> &'static str {
+        "gather_words"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 2)?;
+        Ok(vec![inputs[1].clone()])
+    }
+    fn differentiable(&self, _: usize) -> bool {
+        false
+    }
+    cpu_kernel!();
+}

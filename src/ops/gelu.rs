@@ -1,0 +1,86 @@
+//! GELU in its exact form, `x·½(1 + erf(x/√2))`.
+
+use super::{Args, Op, Vjp, arity, cpu_kernel, expect_elements};
+use crate::cpu::{Real, par_chunks};
+use crate::error::Result;
+use crate::graph::{Graph, TensorType, Var};
+
+const CHUNK: usize = 4096;
+
+/// `y = x·Φ(x)`.
+#[derive(Debug, Clone)]
+pub(crate) struct Gelu;
+
+/// `dx = dy·(Φ(x) + x·φ(x))`. Operands: `dy`, `x`.
+#[derive(Debug, Clone)]
+pub(crate) struct GeluGrad;
+
+/// Exact GELU.
+///
+/// # Errors
+/// Never for a real tensor.
+pub fn gelu(g: &mut Graph, x: Var) -> Result<Var> {
+    g.apply(Gelu, &[x])
+}
+
+#[inline(always)]
+fn phi<T: Real>(x: T) -> T {
+    T::of(0.5) * (T::ONE + (x * T::of(std::f64::consts::FRAC_1_SQRT_2)).erf())
+}
+
+impl Gelu {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let x = args.real(0);
+        par_chunks(args.out(0), CHUNK, |i, y| {
+            y.iter_mut().zip(&x[i * CHUNK..]).for_each(|(y, &x)| *y = x * phi(x));
+        });
+    }
+}
+
+impl Op for Gelu {
+    fn name(&self) -> &'static str {
+        "gelu"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 1)?;
+        Ok(vec![inputs[0].clone()])
+    }
+    fn vjp(&self, v: &mut Vjp<'_>) -> Result<()> {
+        let dy = v.cotangent()?;
+        v.grads[0] = Some(v.g.apply(GeluGrad, &[dy, v.inputs[0]])?);
+        Ok(())
+    }
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        20 * inputs[0].elements() as u64
+    }
+    cpu_kernel!();
+}
+
+impl GeluGrad {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let (dy, x) = (args.real(0), args.real(1));
+        let inv_sqrt_tau = T::of(0.398_942_280_401_432_7);
+        par_chunks(args.out(0), CHUNK, |i, y| {
+            let at = i * CHUNK;
+            for ((y, &d), &x) in y.iter_mut().zip(&dy[at..]).zip(&x[at..]) {
+                let density = inv_sqrt_tau * (T::of(-0.5) * x * x).exp();
+                *y = d * (phi(x) + x * density);
+            }
+        });
+    }
+}
+
+impl Op for GeluGrad {
+    fn name(&self) -> &'static str {
+        "gelu_grad"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 2)?;
+        expect_elements("cotangent", &inputs[0], inputs[1].elements())?;
+        Ok(vec![inputs[1].clone()])
+    }
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        30 * inputs[0].elements() as u64
+    }
+    cpu_kernel!();
+}

@@ -1,0 +1,114 @@
+//! Gumbel-softmax relaxation of a categorical choice: `y = softmax((logits + G)/τ)` per row (beit-spec §3.5).
+//!
+//! The noise G = −ln(−ln U) is drawn from the key, one draw per element, or given as an operand (golden tests).
+
+use super::{Args, Op, Vjp, arity, cpu_kernel, expect_elements};
+use crate::cpu::{Real, par_chunks};
+use crate::error::Result;
+use crate::graph::{DType, Graph, TensorType, Var};
+use crate::rng::Key;
+
+/// `y` from `logits[.., V]`, `tau[1]`, and a key (4 words) or noise like `logits`.
+#[derive(Debug, Clone)]
+pub(crate) struct GumbelSoftmax;
+
+/// `dlogits = y⊙(dy − Σ dy⊙y)/τ` from `dy`, `y`, `tau`.
+#[derive(Debug, Clone)]
+pub(crate) struct SoftmaxGrad;
+
+/// Relaxed choice with noise from a key input.
+///
+/// # Errors
+/// If the sizes do not fit.
+pub fn gumbel_softmax(g: &mut Graph, logits: Var, tau: Var, key: Var) -> Result<Var> {
+    g.apply(GumbelSoftmax, &[logits, tau, key])
+}
+
+/// Relaxed choice with given noise.
+///
+/// # Errors
+/// If the sizes do not fit.
+pub fn gumbel_softmax_with_noise(g: &mut Graph, logits: Var, tau: Var, noise: Var) -> Result<Var> {
+    g.apply(GumbelSoftmax, &[logits, tau, noise])
+}
+
+impl GumbelSoftmax {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let v = args.ty(0).cols();
+        let (logits, inv_tau) = (args.real(0), T::ONE / args.real(1)[0]);
+        let (noise, words) = (args.real(2), args.words(2));
+        let key = match *words {
+            [a, b, c, d] => Some(Key([a, b, c, d])),
+            _ => None,
+        };
+        par_chunks(args.out(0), v, |r, y| {
+            for (i, y) in y.iter_mut().enumerate() {
+                let at = r * v + i;
+                let g = match key {
+                    Some(key) => -(-T::of(f64::from(key.uniform(at as u32))).ln()).ln(),
+                    None => noise[at],
+                };
+                *y = (logits[at] + g) * inv_tau;
+            }
+            let max = y.iter().fold(y[0], |m, &x| m.max(x));
+            y.iter_mut().for_each(|x| *x = (*x - max).exp());
+            let inv = T::ONE / y.iter().fold(T::ZERO, |s, &x| s + x);
+            y.iter_mut().for_each(|x| *x *= inv);
+        });
+    }
+}
+
+impl Op for GumbelSoftmax {
+    fn name(&self) -> &'static str {
+        "gumbel_softmax"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 3)?;
+        expect_elements("temperature", &inputs[1], 1)?;
+        let drawn = inputs[2].dtype() == DType::U32;
+        expect_elements("noise", &inputs[2], if drawn { 4 } else { inputs[0].elements() })?;
+        Ok(vec![inputs[0].clone()])
+    }
+    fn differentiable(&self, input: usize) -> bool {
+        input == 0
+    }
+    fn vjp(&self, v: &mut Vjp<'_>) -> Result<()> {
+        let inputs = [v.cotangent()?, v.outputs[0], v.inputs[1]];
+        v.grads[0] = Some(v.g.apply(SoftmaxGrad, &inputs)?);
+        Ok(())
+    }
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        30 * inputs[0].elements() as u64
+    }
+    cpu_kernel!();
+}
+
+impl SoftmaxGrad {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let v = args.ty(1).cols();
+        let (dy, y, inv_tau) = (args.real(0), args.real(1), T::ONE / args.real(2)[0]);
+        par_chunks(args.out(0), v, |r, dx| {
+            let (dy, y) = (&dy[r * v..][..v], &y[r * v..][..v]);
+            let dot = dy.iter().zip(y).fold(T::ZERO, |s, (&a, &b)| s + a * b);
+            for ((dx, &dy), &y) in dx.iter_mut().zip(dy).zip(y) {
+                *dx = y * (dy - dot) * inv_tau;
+            }
+        });
+    }
+}
+
+impl Op for SoftmaxGrad {
+    fn name(&self) -> &'static str {
+        "softmax_grad"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 3)?;
+        expect_elements("cotangent", &inputs[0], inputs[1].elements())?;
+        expect_elements("temperature", &inputs[2], 1)?;
+        Ok(vec![inputs[1].clone()])
+    }
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        4 * inputs[0].elements() as u64
+    }
+    cpu_kernel!();
+}

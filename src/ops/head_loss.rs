@@ -1,0 +1,148 @@
+//! The prediction head fused with softmax-cross-entropy, in chunks, so that no `[M,V]` logits live across the step.
+//!
+//! Forward keeps three numbers per row; backward computes each chunk of logits again. Use [`super::linear`] and
+//! [`super::cross_entropy`] where the logits are small or wanted.
+
+use super::cross_entropy::{check_rows, loss_types, row_statistics, totals};
+use super::{Args, CrossEntropyOut, Op, Vjp, arity, cpu_kernel, expect_elements};
+use crate::cpu::{Mat, Real};
+use crate::error::Result;
+use crate::graph::{Graph, TensorType, Var};
+
+/// Rows of one chunk on the CPU (the WGSL kernels chunk over the vocabulary instead).
+const ROWS: usize = 256;
+
+/// Results `loss[1]`, `accuracy[1]`, `rows[M,3]` from `x[M,D]`, `w[V,D]`, `b[V]`, `labels[M]`, `weights[M]`.
+#[derive(Debug, Clone)]
+pub(crate) struct HeadLoss;
+
+/// `dx`, `dw`, `db` from `dloss[1]`, `x`, `w`, `b`, `labels`, `weights`, `rows`.
+#[derive(Debug, Clone)]
+pub(crate) struct HeadLossGrad;
+
+/// Cross-entropy of `x·wᵀ + b` against `labels`.
+///
+/// # Errors
+/// If the sizes do not fit.
+pub fn head_loss(
+    g: &mut Graph,
+    x: Var,
+    w: Var,
+    b: Var,
+    labels: Var,
+    weights: Var,
+) -> Result<CrossEntropyOut> {
+    let out = g.apply_all(HeadLoss, &[x, w, b, labels, weights])?;
+    Ok(CrossEntropyOut { loss: out[0], accuracy: out[1], rows: out[2] })
+}
+
+/// Logits of rows `x` (`rows·d` elements).
+fn logits<T: Real>(x: &[T], w: &[T], b: &[T], out: &mut [T]) {
+    let v = b.len();
+    let (rows, d) = (out.len() / v, w.len() / v);
+    out.chunks_mut(v).for_each(|row| row.copy_from_slice(b));
+    T::gemm(
+        (rows, v, d),
+        Mat { data: x, row: d, col: 1 },
+        Mat { data: w, row: 1, col: d },
+        out,
+        v,
+        true,
+        true,
+    );
+}
+
+impl HeadLoss {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let (x, w, b, labels, weights) =
+            (args.real(0), args.real(1), args.real(2), args.words(3), args.real(4));
+        let (v, d) = (b.len(), args.ty(0).cols());
+        let (loss, accuracy, rows) = (args.out(0), args.out(1), args.out(2));
+        let mut chunk = vec![T::ZERO; ROWS.min(labels.len()) * v];
+        for (c, rows) in rows.chunks_mut(3 * ROWS).enumerate() {
+            let count = rows.len() / 3;
+            let out = &mut chunk[..count * v];
+            logits(&x[c * ROWS * d..][..count * d], w, b, out);
+            for (i, row) in rows.chunks_mut(3).enumerate() {
+                row_statistics(&out[i * v..][..v], labels[c * ROWS + i] as usize, row);
+            }
+        }
+        (loss[0], accuracy[0]) = totals(rows, weights);
+    }
+}
+
+impl Op for HeadLoss {
+    fn name(&self) -> &'static str {
+        "head_loss"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 5)?;
+        let (m, d, v) = (inputs[0].rows(), inputs[0].cols(), inputs[2].elements());
+        expect_elements("head weight", &inputs[1], v * d)?;
+        check_rows(&inputs[3], &inputs[4], m)?;
+        loss_types(m)
+    }
+    fn differentiable(&self, input: usize) -> bool {
+        input < 3
+    }
+    fn vjp(&self, v: &mut Vjp<'_>) -> Result<()> {
+        let mut inputs = vec![v.cotangent()?];
+        inputs.extend_from_slice(&v.inputs);
+        inputs.push(v.outputs[2]);
+        let grads = v.g.apply_all(HeadLossGrad, &inputs)?;
+        for (i, grad) in grads.into_iter().enumerate() {
+            v.grads[i] = Some(grad);
+        }
+        Ok(())
+    }
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        2 * inputs[0].rows() as u64 * inputs[1].elements() as u64
+    }
+    cpu_kernel!();
+}
+
+impl HeadLossGrad {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let (dloss, x, w, b) = (args.real(0)[0], args.real(1), args.real(2), args.real(3));
+        let (labels, weights, stats) = (args.words(4), args.real(5), args.real(6));
+        let (v, d) = (b.len(), args.ty(1).cols());
+        let (dx, dw, db) = (args.out(0), args.out(1), args.out(2));
+        dw.fill(T::ZERO);
+        db.fill(T::ZERO);
+        let mut chunk = vec![T::ZERO; ROWS.min(labels.len()) * v];
+        for (c, dx) in dx.chunks_mut(ROWS * d).enumerate() {
+            let (count, first) = (dx.len() / d, c * ROWS);
+            let x = &x[first * d..][..count * d];
+            let dl = &mut chunk[..count * v];
+            logits(x, w, b, dl);
+            for (i, row) in dl.chunks_mut(v).enumerate() {
+                let (factor, lse) = (dloss * weights[first + i], stats[3 * (first + i)]);
+                row.iter_mut().for_each(|l| *l = factor * (*l - lse).exp());
+                if let Some(l) = row.get_mut(labels[first + i] as usize) {
+                    *l -= factor;
+                }
+                db.iter_mut().zip(row.iter()).for_each(|(s, &l)| *s += l);
+            }
+            let rows = Mat { data: &*dl, row: v, col: 1 };
+            T::gemm((count, d, v), rows, Mat { data: w, row: d, col: 1 }, dx, d, false, true);
+            let cols = Mat { data: &*dl, row: 1, col: v };
+            T::gemm((v, d, count), cols, Mat { data: x, row: d, col: 1 }, dw, d, true, true);
+        }
+    }
+}
+
+impl Op for HeadLossGrad {
+    fn name(&self) -> &'static str {
+        "head_loss_grad"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 7)?;
+        expect_elements("cotangent", &inputs[0], 1)?;
+        expect_elements("row statistics", &inputs[6], 3 * inputs[1].rows())?;
+        Ok(inputs[1..4].to_vec())
+    }
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        6 * inputs[1].rows() as u64 * inputs[2].elements() as u64
+    }
+    cpu_kernel!();
+}

@@ -1,0 +1,162 @@
+//! Layer norm over the innermost dimension, biased variance, affine (beit-spec §2.5).
+
+use super::{Args, Op, Vjp, arity, cpu_kernel, expect_elements};
+use crate::cpu::{Real, par_chunks, par_chunks2, par_map};
+use crate::error::Result;
+use crate::graph::{Graph, TensorType, Var};
+
+/// Results: `y` like `x`, and per row `[mean, 1/√(variance + eps)]`.
+#[derive(Debug, Clone)]
+pub(crate) struct LayerNorm {
+    pub eps: f32,
+}
+
+/// `dx` from `dy`, `x`, `gamma`, `stats`.
+#[derive(Debug, Clone)]
+pub(crate) struct LayerNormGradInput;
+
+/// `dgamma`, `dbeta` from `dy`, `x`, `stats`; in any shape of as many elements as the width.
+#[derive(Debug, Clone)]
+pub(crate) struct LayerNormGradParams {
+    pub shape: Vec<usize>,
+}
+
+/// Layer norm of `x[.., D]` with `gamma[D]` and `beta[D]`.
+///
+/// # Errors
+/// If the widths differ.
+pub fn layer_norm(g: &mut Graph, x: Var, gamma: Var, beta: Var, eps: f32) -> Result<Var> {
+    g.apply(LayerNorm { eps }, &[x, gamma, beta])
+}
+
+impl LayerNorm {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let d = args.ty(0).cols();
+        let (x, gamma, beta) = (args.real(0), args.real(1), args.real(2));
+        let (eps, inv_d) = (T::of(f64::from(self.eps)), T::of(1.0 / d as f64));
+        let (y, stats) = (args.out(0), args.out(1));
+        par_chunks2(y, stats, (d, 2), |r, y, stats| {
+            let x = &x[r * d..(r + 1) * d];
+            let mean = x.iter().fold(T::ZERO, |s, &v| s + v) * inv_d;
+            let variance = x.iter().fold(T::ZERO, |s, &v| s + (v - mean) * (v - mean)) * inv_d;
+            let rstd = T::ONE / (variance + eps).sqrt();
+            for (((y, &x), &g), &b) in y.iter_mut().zip(x).zip(gamma).zip(beta) {
+                *y = (x - mean) * rstd * g + b;
+            }
+            stats.copy_from_slice(&[mean, rstd]);
+        });
+    }
+}
+
+impl Op for LayerNorm {
+    fn name(&self) -> &'static str {
+        "layer_norm"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 3)?;
+        expect_elements("gamma", &inputs[1], inputs[0].cols())?;
+        expect_elements("beta", &inputs[2], inputs[0].cols())?;
+        Ok(vec![inputs[0].clone(), TensorType::real(&[inputs[0].rows(), 2])?])
+    }
+    fn vjp(&self, v: &mut Vjp<'_>) -> Result<()> {
+        let (dy, stats) = (v.cotangent()?, v.outputs[1]);
+        let (x, gamma) = (v.inputs[0], v.inputs[1]);
+        if v.wanted[0] {
+            v.grads[0] = Some(v.g.apply(LayerNormGradInput, &[dy, x, gamma, stats])?);
+        }
+        if v.wanted[1] || v.wanted[2] {
+            let shape = v.g.shape(gamma).to_vec();
+            let params = v.g.apply_all(LayerNormGradParams { shape }, &[dy, x, stats])?;
+            (v.grads[1], v.grads[2]) = (Some(params[0]), Some(params[1]));
+        }
+        Ok(())
+    }
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        8 * inputs[0].elements() as u64
+    }
+    cpu_kernel!();
+}
+
+impl LayerNormGradInput {
+    /// With x̂ = (x−mean)·rstd and h = dy·gamma: dx = rstd·(h − mean(h) − x̂·mean(h·x̂)).
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let d = args.ty(1).cols();
+        let (dy, x, gamma, stats) = (args.real(0), args.real(1), args.real(2), args.real(3));
+        let inv_d = T::of(1.0 / d as f64);
+        par_chunks(args.out(0), d, |r, dx| {
+            let (dy, x) = (&dy[r * d..(r + 1) * d], &x[r * d..(r + 1) * d]);
+            let (mean, rstd) = (stats[2 * r], stats[2 * r + 1]);
+            let (mut h_sum, mut hx_sum) = (T::ZERO, T::ZERO);
+            for ((&dy, &x), &g) in dy.iter().zip(x).zip(gamma) {
+                let h = dy * g;
+                h_sum += h;
+                hx_sum += h * (x - mean) * rstd;
+            }
+            let (h_mean, hx_mean) = (h_sum * inv_d, hx_sum * inv_d);
+            for (((dx, &dy), &x), &g) in dx.iter_mut().zip(dy).zip(x).zip(gamma) {
+                *dx = rstd * (dy * g - h_mean - (x - mean) * rstd * hx_mean);
+            }
+        });
+    }
+}
+
+impl Op for LayerNormGradInput {
+    fn name(&self) -> &'static str {
+        "layer_norm_grad_input"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 4)?;
+        expect_elements("cotangent", &inputs[0], inputs[1].elements())?;
+        expect_elements("stats", &inputs[3], 2 * inputs[1].rows())?;
+        Ok(vec![inputs[1].clone()])
+    }
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        12 * inputs[0].elements() as u64
+    }
+    cpu_kernel!();
+}
+
+impl LayerNormGradParams {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let d = args.ty(1).cols();
+        let (dy, x, stats) = (args.real(0), args.real(1), args.real(2));
+        let block = super::reduce::ROW_BLOCK;
+        let rows = args.ty(1).rows();
+        let parts = par_map(rows.div_ceil(block), |p| {
+            let (mut dg, mut db) = (vec![T::ZERO; d], vec![T::ZERO; d]);
+            for r in p * block..rows.min((p + 1) * block) {
+                let (mean, rstd) = (stats[2 * r], stats[2 * r + 1]);
+                let (dy, x) = (&dy[r * d..(r + 1) * d], &x[r * d..(r + 1) * d]);
+                for (((dg, db), &dy), &x) in dg.iter_mut().zip(&mut db).zip(dy).zip(x) {
+                    *dg += dy * (x - mean) * rstd;
+                    *db += dy;
+                }
+            }
+            (dg, db)
+        });
+        let (dgamma, dbeta) = (args.out(0), args.out(1));
+        dgamma.fill(T::ZERO);
+        dbeta.fill(T::ZERO);
+        for (dg, db) in parts {
+            dgamma.iter_mut().zip(dg).for_each(|(s, v)| *s += v);
+            dbeta.iter_mut().zip(db).for_each(|(s, v)| *s += v);
+        }
+    }
+}
+
+impl Op for LayerNormGradParams {
+    fn name(&self) -> &'static str {
+        "layer_norm_grad_params"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 3)?;
+        expect_elements("cotangent", &inputs[0], inputs[1].elements())?;
+        let out = TensorType::real(&self.shape)?;
+        expect_elements("gamma", &out, inputs[1].cols())?;
+        Ok(vec![out.clone(), out])
+    }
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        6 * inputs[0].elements() as u64
+    }
+    cpu_kernel!();
+}

@@ -1,0 +1,106 @@
+//! Negative log likelihood of the logit-Laplace distribution (beit-spec §3.4).
+//!
+//! `params[.., 2C]` holds μ in the first C channels and ln b in the last C; `target[.., C]` lies in (0, 1).
+//! `nll = |logit(t) − μ|·exp(−ln b) + ln b + ln 2 + ln(t(1−t))`.
+
+use super::{Args, Op, Vjp, arity, cpu_kernel, expect_elements};
+use crate::cpu::{Real, par_chunks};
+use crate::error::Result;
+use crate::graph::{Graph, TensorType, Var};
+
+/// `nll` like `target`, from `params`, `target`.
+#[derive(Debug, Clone)]
+pub(crate) struct LogitLaplace;
+
+/// `dparams` from `dnll`, `params`, `target`.
+#[derive(Debug, Clone)]
+pub(crate) struct LogitLaplaceGrad;
+
+/// Per-value negative log likelihood.
+///
+/// # Errors
+/// If `params` has not twice the channels of `target`.
+pub fn logit_laplace(g: &mut Graph, params: Var, target: Var) -> Result<Var> {
+    g.apply(LogitLaplace, &[params, target])
+}
+
+fn logit<T: Real>(t: T) -> T {
+    (t / (T::ONE - t)).ln()
+}
+
+impl LogitLaplace {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let c = args.ty(1).cols();
+        let (params, target) = (args.real(0), args.real(1));
+        let ln2 = T::of(std::f64::consts::LN_2);
+        par_chunks(args.out(0), c, |r, nll| {
+            let (mu, ln_b) = params[r * 2 * c..][..2 * c].split_at(c);
+            for (i, nll) in nll.iter_mut().enumerate() {
+                let t = target[r * c + i];
+                *nll = (logit(t) - mu[i]).abs() * (-ln_b[i]).exp() + ln_b[i] + ln2 + (t * (T::ONE - t)).ln();
+            }
+        });
+    }
+}
+
+impl Op for LogitLaplace {
+    fn name(&self) -> &'static str {
+        "logit_laplace"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 2)?;
+        expect_elements("parameters", &inputs[0], 2 * inputs[1].elements())?;
+        Ok(vec![inputs[1].clone()])
+    }
+    fn differentiable(&self, input: usize) -> bool {
+        input == 0
+    }
+    fn vjp(&self, v: &mut Vjp<'_>) -> Result<()> {
+        let inputs = [v.cotangent()?, v.inputs[0], v.inputs[1]];
+        v.grads[0] = Some(v.g.apply(LogitLaplaceGrad, &inputs)?);
+        Ok(())
+    }
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        20 * inputs[1].elements() as u64
+    }
+    cpu_kernel!();
+}
+
+impl LogitLaplaceGrad {
+    /// ∂/∂μ = −sign(logit(t) − μ)/b (0 at the kink), ∂/∂ln b = 1 − |logit(t) − μ|/b.
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let c = args.ty(2).cols();
+        let (dnll, params, target) = (args.real(0), args.real(1), args.real(2));
+        par_chunks(args.out(0), 2 * c, |r, out| {
+            let (mu, ln_b) = params[r * 2 * c..][..2 * c].split_at(c);
+            let (dmu, dln_b) = out.split_at_mut(c);
+            for i in 0..c {
+                let (d, residual) = (dnll[r * c + i], logit(target[r * c + i]) - mu[i]);
+                let inv_b = (-ln_b[i]).exp();
+                dmu[i] = if residual > T::ZERO {
+                    -d * inv_b
+                } else if residual < T::ZERO {
+                    d * inv_b
+                } else {
+                    T::ZERO
+                };
+                dln_b[i] = d * (T::ONE - residual.abs() * inv_b);
+            }
+        });
+    }
+}
+
+impl Op for LogitLaplaceGrad {
+    fn name(&self) -> &'static str {
+        "logit_laplace_grad"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 3)?;
+        expect_elements("cotangent", &inputs[0], inputs[2].elements())?;
+        Ok(vec![inputs[1].clone()])
+    }
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        20 * inputs[2].elements() as u64
+    }
+    cpu_kernel!();
+}

@@ -1,0 +1,96 @@
+//! Max-pooling 2×2, stride 2, of NHWC images; on ties the first of the four (row-major) wins.
+
+use super::{Args, Op, Vjp, arity, cpu_kernel};
+use crate::cpu::{Real, par_chunks};
+use crate::error::{Error, Result};
+use crate::graph::{Graph, TensorType, Var};
+
+/// `y[B,H/2,W/2,C]` from `x[B,H,W,C]`.
+#[derive(Debug, Clone)]
+pub(crate) struct MaxPool;
+
+/// `dx` from `dy`, `x`.
+#[derive(Debug, Clone)]
+pub(crate) struct MaxPoolGrad;
+
+/// 2×2 max-pooling.
+///
+/// # Errors
+/// If height or width is odd.
+pub fn max_pool(g: &mut Graph, x: Var) -> Result<Var> {
+    g.apply(MaxPool, &[x])
+}
+
+/// Offset of cell `q` (0..4) of the window of output pixel `(b, y, x)` in an image of `h × w × c`.
+fn cell(pixel: usize, q: usize, h: usize, w: usize) -> usize {
+    let (b, y, x) = (pixel / (h / 2 * (w / 2)), pixel / (w / 2) % (h / 2), pixel % (w / 2));
+    (b * h + 2 * y + q / 2) * w + 2 * x + q % 2
+}
+
+impl MaxPool {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let (h, w, c) = (args.ty(0).dim(1), args.ty(0).dim(2), args.ty(0).dim(3));
+        let x = args.real(0);
+        par_chunks(args.out(0), c, |pixel, y| {
+            y.copy_from_slice(&x[cell(pixel, 0, h, w) * c..][..c]);
+            for q in 1..4 {
+                y.iter_mut().zip(&x[cell(pixel, q, h, w) * c..]).for_each(|(y, &x)| *y = y.max(x));
+            }
+        });
+    }
+}
+
+impl Op for MaxPool {
+    fn name(&self) -> &'static str {
+        "max_pool"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 1)?;
+        let s = inputs[0].shape();
+        if s.len() != 4 || s[1] % 2 != 0 || s[2] % 2 != 0 {
+            return Err(Error::shape("max-pool over the wrong shape")
+                .expected("[B,H,W,C] with even H and W")
+                .got(inputs[0].to_string()));
+        }
+        Ok(vec![TensorType::real(&[s[0], s[1] / 2, s[2] / 2, s[3]])?])
+    }
+    fn vjp(&self, v: &mut Vjp<'_>) -> Result<()> {
+        let dy = v.cotangent()?;
+        v.grads[0] = Some(v.g.apply(MaxPoolGrad, &[dy, v.inputs[0]])?);
+        Ok(())
+    }
+    cpu_kernel!();
+}
+
+impl MaxPoolGrad {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let (h, w, c) = (args.ty(1).dim(1), args.ty(1).dim(2), args.ty(1).dim(3));
+        let (dy, x) = (args.real(0), args.real(1));
+        // Two rows of input per chunk, so that a window never crosses chunks.
+        par_chunks(args.out(0), 2 * w * c, |pair, dx| {
+            let first = pair * (w / 2);
+            for px in 0..w / 2 {
+                let pixel = first + px;
+                for ch in 0..c {
+                    let value = |q: usize| x[cell(pixel, q, h, w) * c + ch];
+                    let best = (1..4).fold(0, |best, q| if value(q) > value(best) { q } else { best });
+                    for q in 0..4 {
+                        let at = ((q / 2) * w + 2 * px + q % 2) * c + ch;
+                        dx[at] = if q == best { dy[pixel * c + ch] } else { T::ZERO };
+                    }
+                }
+            }
+        });
+    }
+}
+
+impl Op for MaxPoolGrad {
+    fn name(&self) -> &'static str {
+        "max_pool_grad"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 2)?;
+        Ok(vec![inputs[1].clone()])
+    }
+    cpu_kernel!();
+}

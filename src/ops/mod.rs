@@ -1,0 +1,202 @@
+//! The ops: one Rust file each, beside one WGSL file of the same name under `shaders/`.
+//!
+//! A file states the type rule, the vjp (which draws ops), the WGSL dispatches, the CPU kernel, the cost and sample
+//! shapes. To add an op: write the two files and add one line to [`samples`]; the generic suite does the rest.
+
+mod args;
+mod kernel;
+
+pub(crate) mod accumulate;
+pub(crate) mod adamw;
+pub(crate) mod add;
+pub(crate) mod argmax;
+pub(crate) mod attention;
+pub(crate) mod attention_grad;
+pub(crate) mod clip;
+pub(crate) mod combine;
+pub(crate) mod conv2d;
+pub(crate) mod cross_entropy;
+pub(crate) mod ema;
+pub(crate) mod embed;
+pub(crate) mod fill;
+pub(crate) mod gather;
+pub(crate) mod gelu;
+pub(crate) mod gumbel;
+pub(crate) mod head_loss;
+pub(crate) mod kl_uniform;
+pub(crate) mod layer_norm;
+pub(crate) mod logit_laplace;
+pub(crate) mod matmul;
+pub(crate) mod max_pool;
+pub(crate) mod norm2;
+pub(crate) mod one_hot;
+pub(crate) mod patchify;
+pub(crate) mod pool_tokens;
+pub(crate) mod qkv_bias;
+pub(crate) mod reduce;
+pub(crate) mod relu;
+pub(crate) mod residual;
+pub(crate) mod samples;
+pub(crate) mod upsample;
+
+pub use accumulate::accumulate;
+pub use adamw::{AdamW, HYPER_LEN, Hyper};
+pub use add::{add, add_scaled, scale};
+pub use argmax::argmax;
+pub use args::{Args, View, ViewMut};
+pub use attention::{AttentionSpec, attention};
+pub use clip::{CONTROL_LEN, ClipControl, Control};
+pub use combine::combine;
+pub use conv2d::conv2d;
+pub use cross_entropy::{CrossEntropyOut, cross_entropy};
+pub use ema::Ema;
+pub use embed::{EmbedParams, embed};
+pub use fill::fill;
+pub use gather::{gather_rows, gather_words};
+pub use gelu::gelu;
+pub use gumbel::{gumbel_softmax, gumbel_softmax_with_noise};
+pub use head_loss::head_loss;
+pub use kernel::{Access, Arg, Caps, Grid, KernelCall, Kernels, Tier};
+pub use kl_uniform::kl_uniform;
+pub use layer_norm::layer_norm;
+pub use logit_laplace::logit_laplace;
+pub use matmul::{linear, matmul};
+pub use max_pool::max_pool;
+pub use norm2::{Norm2, Norm2Accumulate};
+pub use one_hot::one_hot;
+pub use patchify::patchify;
+pub use pool_tokens::{Pool, pool_tokens};
+pub use qkv_bias::qkv_bias;
+pub use reduce::{col_sum, mean, sum};
+pub use relu::relu;
+pub use residual::{DropPath, residual};
+pub use samples::{Fill, Sample, samples};
+pub use upsample::upsample;
+
+use crate::error::Result;
+use crate::graph::{Graph, TensorType, Var};
+use std::fmt::Debug;
+
+/// Work of one op application.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Cost {
+    /// Floating-point operations; a multiply-add counts two.
+    pub flops: u64,
+    /// Bytes read and written if every operand is touched once.
+    pub bytes: u64,
+}
+
+/// One coarse operation of the graph.
+pub trait Op: Debug + Send + Sync + 'static {
+    /// Name, also the stem of the op's WGSL file.
+    fn name(&self) -> &'static str;
+    /// The type rule.
+    ///
+    /// # Errors
+    /// If the operands do not fit.
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>>;
+    /// Draws the vector-Jacobian product: cotangents of the operands from those of the results.
+    ///
+    /// # Errors
+    /// If the op has no derivative, or drawing fails.
+    fn vjp(&self, v: &mut Vjp<'_>) -> Result<()> {
+        let _ = v;
+        Err(crate::error::Error::shape("no derivative").at(self.name()))
+    }
+    /// Whether a cotangent can flow to operand `input`.
+    fn differentiable(&self, input: usize) -> bool {
+        let _ = input;
+        true
+    }
+    /// Pairs (operand, result) that share storage: the op updates the operand where it lies.
+    fn in_place(&self) -> &'static [(usize, usize)] {
+        &[]
+    }
+    /// FLOPs; bytes are counted from the operand types.
+    fn flops(&self, inputs: &[TensorType], outputs: &[TensorType]) -> u64 {
+        let _ = inputs;
+        outputs.iter().map(|t| t.elements() as u64).sum()
+    }
+    /// The WGSL dispatches.
+    ///
+    /// # Errors
+    /// If no variant fits the adapter's limits.
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
+        let _ = (caps, inputs, outputs);
+        Err(crate::error::Error::device("no WGSL kernel").at(self.name()))
+    }
+    /// The CPU kernel in f32.
+    fn run_f32(&self, args: &mut Args<'_, f32>);
+    /// The CPU kernel in f64.
+    fn run_f64(&self, args: &mut Args<'_, f64>);
+}
+
+/// Implements the two CPU entry points of [`Op`] by a generic method `run`.
+macro_rules! cpu_kernel {
+    () => {
+        fn run_f32(&self, args: &mut $crate::ops::Args<'_, f32>) {
+            self.run(args);
+        }
+        fn run_f64(&self, args: &mut $crate::ops::Args<'_, f64>) {
+            self.run(args);
+        }
+    };
+}
+pub(crate) use cpu_kernel;
+
+/// What an op's vjp sees and fills in.
+pub struct Vjp<'g> {
+    /// The graph to draw into.
+    pub g: &'g mut Graph,
+    /// Operands of the forward op.
+    pub inputs: Vec<Var>,
+    /// Results of the forward op.
+    pub outputs: Vec<Var>,
+    /// Cotangent of each result, where one exists.
+    pub cotangents: Vec<Option<Var>>,
+    /// Whether the cotangent of each operand is needed.
+    pub wanted: Vec<bool>,
+    /// Cotangents of the operands, to be filled in.
+    pub grads: Vec<Option<Var>>,
+}
+
+impl Vjp<'_> {
+    /// The cotangent of the first result.
+    ///
+    /// # Errors
+    /// If only other results were used, which the op does not support.
+    pub fn cotangent(&self) -> Result<Var> {
+        self.cotangents[0]
+            .ok_or_else(|| crate::error::Error::shape("gradient of an auxiliary result is not defined"))
+    }
+}
+
+/// Checks the number of operands.
+pub(crate) fn arity(inputs: &[TensorType], n: usize) -> Result<()> {
+    if inputs.len() == n {
+        return Ok(());
+    }
+    Err(crate::error::Error::shape("wrong number of operands")
+        .expected(n.to_string())
+        .got(inputs.len().to_string()))
+}
+
+/// Checks one operand's shape.
+pub(crate) fn expect_shape(what: &str, ty: &TensorType, shape: &[usize]) -> Result<()> {
+    if ty.shape() == shape {
+        return Ok(());
+    }
+    Err(crate::error::Error::shape(format!("{what} has the wrong shape"))
+        .expected(format!("{shape:?}"))
+        .got(ty.to_string()))
+}
+
+/// Checks that an operand holds as many elements as another.
+pub(crate) fn expect_elements(what: &str, ty: &TensorType, elements: usize) -> Result<()> {
+    if ty.elements() == elements {
+        return Ok(());
+    }
+    Err(crate::error::Error::shape(format!("{what} has the wrong size"))
+        .expected(format!("{elements} elements"))
+        .got(ty.to_string()))
+}

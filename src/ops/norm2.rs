@@ -1,0 +1,68 @@
+//! Squared norm of a gradient page in a fixed order, and its accumulation over pages.
+
+use super::clip::NORM2;
+use super::{Args, Op, arity, cpu_kernel, expect_elements};
+use crate::cpu::{Real, par_chunks};
+use crate::error::Result;
+use crate::graph::TensorType;
+
+/// Elements per partial sum.
+pub(crate) const BLOCK: usize = 4096;
+
+/// `partial[ceil(n/BLOCK)]` = sums of squares of consecutive blocks of `x[n]`.
+#[derive(Debug, Clone)]
+pub struct Norm2;
+
+/// Adds the sum of `partial` to `control[NORM2]` where it lies. Operands: `control`, `partial`.
+#[derive(Debug, Clone)]
+pub struct Norm2Accumulate {
+    /// Starts from zero (the first page).
+    pub first: bool,
+}
+
+impl Norm2 {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let x = args.real(0);
+        par_chunks(args.out(0), 1, |p, partial| {
+            let block = &x[p * BLOCK..x.len().min((p + 1) * BLOCK)];
+            partial[0] = block.iter().fold(T::ZERO, |s, &v| s + v * v);
+        });
+    }
+}
+
+impl Op for Norm2 {
+    fn name(&self) -> &'static str {
+        "norm2"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 1)?;
+        Ok(vec![TensorType::real(&[inputs[0].elements().div_ceil(BLOCK)])?])
+    }
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        2 * inputs[0].elements() as u64
+    }
+    cpu_kernel!();
+}
+
+impl Norm2Accumulate {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let total = args.real(1).iter().fold(T::ZERO, |s, &v| s + v);
+        let control = args.out(0);
+        control[NORM2] = if self.first { total } else { control[NORM2] + total };
+    }
+}
+
+impl Op for Norm2Accumulate {
+    fn name(&self) -> &'static str {
+        "norm2_accumulate"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 2)?;
+        expect_elements("control", &inputs[0], super::CONTROL_LEN)?;
+        Ok(vec![inputs[0].clone()])
+    }
+    fn in_place(&self) -> &'static [(usize, usize)] {
+        &[(0, 0)]
+    }
+    cpu_kernel!();
+}

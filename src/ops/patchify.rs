@@ -1,0 +1,105 @@
+//! Cuts NHWC images into flattened patches, so that the patch embedding is a matrix product (beit-spec §2.2).
+//!
+//! A row holds one patch in the order (channel, row, column), the order of the convolution weights `[D,C,P,P]`.
+
+use super::{Args, Op, Vjp, arity, cpu_kernel};
+use crate::cpu::{Real, par_chunks};
+use crate::error::{Error, Result};
+use crate::graph::{Graph, TensorType, Var};
+
+/// `y[B, H/P·W/P, C·P·P]` from `x[B,H,W,C]`.
+#[derive(Debug, Clone)]
+pub(crate) struct Patchify {
+    pub patch: usize,
+}
+
+/// The inverse: images of `shape` from patches.
+#[derive(Debug, Clone)]
+pub(crate) struct Unpatchify {
+    pub patch: usize,
+    pub shape: Vec<usize>,
+}
+
+/// Flattened patches of `x[B,H,W,C]`, row-major over the grid.
+///
+/// # Errors
+/// If the sides are not multiples of the patch.
+pub fn patchify(g: &mut Graph, x: Var, patch: usize) -> Result<Var> {
+    g.apply(Patchify { patch }, &[x])
+}
+
+/// Pixel element of patch row `row`, element `e` of an image batch `[B,h,w,c]`.
+fn pixel(row: usize, e: usize, p: usize, (h, w, c): (usize, usize, usize)) -> usize {
+    let (gh, gw) = (h / p, w / p);
+    let (b, py, px) = (row / (gh * gw), row / gw % gh, row % gw);
+    let (ch, y, x) = (e / (p * p), e / p % p, e % p);
+    ((b * h + py * p + y) * w + px * p + x) * c + ch
+}
+
+impl Patchify {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let t = args.ty(0);
+        let size = (t.dim(1), t.dim(2), t.dim(3));
+        let x = args.real(0);
+        par_chunks(args.out(0), size.2 * self.patch * self.patch, |row, y| {
+            y.iter_mut().enumerate().for_each(|(e, y)| *y = x[pixel(row, e, self.patch, size)]);
+        });
+    }
+}
+
+impl Op for Patchify {
+    fn name(&self) -> &'static str {
+        "patchify"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 1)?;
+        match *inputs[0].shape() {
+            [b, h, w, c] if self.patch > 0 && h % self.patch == 0 && w % self.patch == 0 => {
+                let p = self.patch;
+                Ok(vec![TensorType::real(&[b, h / p * (w / p), c * p * p])?])
+            }
+            _ => Err(Error::shape("image sides must be multiples of the patch")
+                .expected(format!("[B,H,W,C] with H and W multiples of {}", self.patch))
+                .got(inputs[0].to_string())),
+        }
+    }
+    fn vjp(&self, v: &mut Vjp<'_>) -> Result<()> {
+        let (dy, shape) = (v.cotangent()?, v.g.shape(v.inputs[0]).to_vec());
+        v.grads[0] = Some(v.g.apply(Unpatchify { patch: self.patch, shape }, &[dy])?);
+        Ok(())
+    }
+    cpu_kernel!();
+}
+
+impl Unpatchify {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let (p, t) = (self.patch, args.out_ty(0));
+        let (h, w, c) = (t.dim(1), t.dim(2), t.dim(3));
+        let y = args.real(0);
+        par_chunks(args.out(0), c, |at, x| {
+            let (b, py, px) = (at / (h * w), at / w % h, at % w);
+            let row = (b * (h / p) + py / p) * (w / p) + px / p;
+            for (ch, x) in x.iter_mut().enumerate() {
+                *x = y[row * c * p * p + (ch * p + py % p) * p + px % p];
+            }
+        });
+    }
+}
+
+impl Op for Unpatchify {
+    fn name(&self) -> &'static str {
+        "unpatchify"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 1)?;
+        let out = TensorType::real(&self.shape)?;
+        super::expect_elements("patches", &inputs[0], out.elements())?;
+        Ok(vec![out])
+    }
+    fn vjp(&self, v: &mut Vjp<'_>) -> Result<()> {
+        let dy = v.cotangent()?;
+        v.grads[0] = Some(v.g.apply(Patchify { patch: self.patch }, &[dy])?);
+        Ok(())
+    }
+    cpu_kernel!();
+}

@@ -1,0 +1,104 @@
+//! One feature per image: the class token, or the mean of the patch tokens (beit-spec §2.7).
+
+use super::{Args, Op, Vjp, arity, cpu_kernel};
+use crate::cpu::{Real, par_chunks};
+use crate::error::Result;
+use crate::graph::{Graph, TensorType, Var};
+
+/// Which feature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pool {
+    /// Token 0.
+    Cls,
+    /// Mean of tokens 1..N.
+    MeanPatches,
+}
+
+/// `y[B,D]` from `x[B,N,D]`.
+#[derive(Debug, Clone)]
+pub(crate) struct PoolTokens {
+    pub pool: Pool,
+}
+
+/// `dx[B,N,D]` from `dy[B,D]`.
+#[derive(Debug, Clone)]
+pub(crate) struct PoolTokensGrad {
+    pub pool: Pool,
+    pub tokens: usize,
+}
+
+/// One feature per image.
+///
+/// # Errors
+/// If `x` is not `[B,N,D]`.
+pub fn pool_tokens(g: &mut Graph, x: Var, pool: Pool) -> Result<Var> {
+    g.apply(PoolTokens { pool }, &[x])
+}
+
+impl PoolTokens {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let (n, d) = (args.ty(0).dim(1), args.ty(0).dim(2));
+        let x = args.real(0);
+        let inv = T::of(1.0 / (n - 1).max(1) as f64);
+        par_chunks(args.out(0), d, |b, y| {
+            let image = &x[b * n * d..][..n * d];
+            if self.pool == Pool::Cls {
+                y.copy_from_slice(&image[..d]);
+                return;
+            }
+            y.fill(T::ZERO);
+            for token in image.chunks(d).skip(1) {
+                y.iter_mut().zip(token).for_each(|(y, &x)| *y += x);
+            }
+            y.iter_mut().for_each(|y| *y *= inv);
+        });
+    }
+}
+
+impl Op for PoolTokens {
+    fn name(&self) -> &'static str {
+        "pool_tokens"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 1)?;
+        Ok(vec![TensorType::real(&[inputs[0].dim(0), inputs[0].dim(2)])?])
+    }
+    fn vjp(&self, v: &mut Vjp<'_>) -> Result<()> {
+        let (dy, tokens) = (v.cotangent()?, v.g.ty(v.inputs[0]).dim(1));
+        v.grads[0] = Some(v.g.apply(PoolTokensGrad { pool: self.pool, tokens }, &[dy])?);
+        Ok(())
+    }
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        inputs[0].elements() as u64
+    }
+    cpu_kernel!();
+}
+
+impl PoolTokensGrad {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let (n, d) = (self.tokens, args.ty(0).dim(1));
+        let dy = args.real(0);
+        let inv = T::of(1.0 / (n - 1).max(1) as f64);
+        par_chunks(args.out(0), d, |row, dx| {
+            let (b, t) = (row / n, row % n);
+            match (self.pool, t) {
+                (Pool::Cls, 0) => dx.copy_from_slice(&dy[b * d..][..d]),
+                (Pool::Cls, _) | (Pool::MeanPatches, 0) => dx.fill(T::ZERO),
+                (Pool::MeanPatches, _) => {
+                    dx.iter_mut().zip(&dy[b * d..]).for_each(|(dx, &dy)| *dx = dy * inv);
+                }
+            }
+        });
+    }
+}
+
+impl Op for PoolTokensGrad {
+    fn name(&self) -> &'static str {
+        "pool_tokens_grad"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 1)?;
+        Ok(vec![TensorType::real(&[inputs[0].dim(0), self.tokens, inputs[0].dim(1)])?])
+    }
+    cpu_kernel!();
+}

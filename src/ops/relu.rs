@@ -1,0 +1,73 @@
+//! ReLU; its derivative at 0 is 0.
+
+use super::{Args, Op, Vjp, arity, cpu_kernel, expect_elements};
+use crate::cpu::{Real, par_chunks};
+use crate::error::Result;
+use crate::graph::{Graph, TensorType, Var};
+
+const CHUNK: usize = 8192;
+
+/// `y = max(x, 0)`.
+#[derive(Debug, Clone)]
+pub(crate) struct Relu;
+
+/// `dx = dy` where `x > 0`, else 0. Operands: `dy`, `x`.
+#[derive(Debug, Clone)]
+pub(crate) struct ReluGrad;
+
+/// `max(x, 0)`.
+///
+/// # Errors
+/// Never for a real tensor.
+pub fn relu(g: &mut Graph, x: Var) -> Result<Var> {
+    g.apply(Relu, &[x])
+}
+
+impl Relu {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let x = args.real(0);
+        par_chunks(args.out(0), CHUNK, |i, y| {
+            y.iter_mut().zip(&x[i * CHUNK..]).for_each(|(y, &x)| *y = x.max(T::ZERO));
+        });
+    }
+}
+
+impl Op for Relu {
+    fn name(&self) -> &'static str {
+        "relu"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 1)?;
+        Ok(vec![inputs[0].clone()])
+    }
+    fn vjp(&self, v: &mut Vjp<'_>) -> Result<()> {
+        let dy = v.cotangent()?;
+        v.grads[0] = Some(v.g.apply(ReluGrad, &[dy, v.inputs[0]])?);
+        Ok(())
+    }
+    cpu_kernel!();
+}
+
+impl ReluGrad {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let (dy, x) = (args.real(0), args.real(1));
+        par_chunks(args.out(0), CHUNK, |i, y| {
+            let at = i * CHUNK;
+            for ((y, &d), &x) in y.iter_mut().zip(&dy[at..]).zip(&x[at..]) {
+                *y = if x > T::ZERO { d } else { T::ZERO };
+            }
+        });
+    }
+}
+
+impl Op for ReluGrad {
+    fn name(&self) -> &'static str {
+        "relu_grad"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 2)?;
+        expect_elements("cotangent", &inputs[0], inputs[1].elements())?;
+        Ok(vec![inputs[1].clone()])
+    }
+    cpu_kernel!();
+}

@@ -1,0 +1,205 @@
+//! The residual connection `y = x + s_b·γ⊙branch` with LayerScale γ and stochastic depth (beit-spec §2.5, §2.6).
+//!
+//! `s_b` is drawn per sample: 1/keep with probability keep = 1 − rate, else 0; `rng(key, salt, sample)` in Rust and WGSL.
+
+use super::{Args, Op, Vjp, arity, cpu_kernel, expect_elements};
+use crate::cpu::{Real, par_chunks, par_map};
+use crate::error::Result;
+use crate::graph::{Graph, TensorType, Var};
+use crate::rng::Key;
+
+/// Stochastic depth of one branch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DropPath {
+    /// Probability of dropping the branch for a sample.
+    pub rate: f32,
+    /// Distinguishes the branches of a network.
+    pub salt: u32,
+}
+
+/// `y` from `x[B,..,D]`, `branch`, then `gamma[D]` if `gamma`, then the key (4 words) if `drop`.
+#[derive(Debug, Clone)]
+pub(crate) struct Residual {
+    pub gamma: bool,
+    pub drop: Option<DropPath>,
+}
+
+/// `dbranch = dy·γ·s_b` from `dy`, then `gamma`, then the key.
+#[derive(Debug, Clone)]
+pub(crate) struct ResidualGradBranch {
+    pub gamma: bool,
+    pub drop: Option<DropPath>,
+}
+
+/// `dgamma = Σ dy·branch·s_b` in `shape`, from `dy`, `branch`, then the key.
+#[derive(Debug, Clone)]
+pub(crate) struct ResidualGradGamma {
+    pub drop: Option<DropPath>,
+    pub shape: Vec<usize>,
+}
+
+/// `x + s·γ⊙branch`; `drop` comes with the key input of the step.
+///
+/// # Errors
+/// If the sizes do not fit.
+pub fn residual(
+    g: &mut Graph,
+    x: Var,
+    branch: Var,
+    gamma: Option<Var>,
+    drop: Option<(DropPath, Var)>,
+) -> Result<Var> {
+    let op = Residual { gamma: gamma.is_some(), drop: drop.map(|d| d.0) };
+    let inputs: Vec<Var> = [Some(x), Some(branch), gamma, drop.map(|d| d.1)].into_iter().flatten().collect();
+    g.apply(op, &inputs)
+}
+
+/// The factor of one sample.
+fn factor<T: Real>(drop: Option<DropPath>, key: &[u32], sample: usize) -> T {
+    let (Some(d), &[a, b, c, e]) = (drop, key) else { return T::ONE };
+    let keep = 1.0 - d.rate;
+    if Key([a, b, c, e]).child(d.salt).uniform(sample as u32) < keep {
+        T::of(1.0 / f64::from(keep))
+    } else {
+        T::ZERO
+    }
+}
+
+/// Elements per sample.
+fn per_sample(t: &TensorType) -> usize {
+    t.elements() / t.dim(0)
+}
+
+impl Residual {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let (d, sample) = (args.ty(0).cols(), per_sample(args.ty(0)));
+        let (x, branch) = (args.real(0), args.real(1));
+        let gamma = if self.gamma { args.real(2) } else { &[] };
+        let key = args.words(2 + usize::from(self.gamma));
+        par_chunks(args.out(0), d, |r, y| {
+            let s: T = factor(self.drop, key, r * d / sample);
+            let at = r * d;
+            if self.gamma {
+                for (((y, &x), &f), &g) in y.iter_mut().zip(&x[at..]).zip(&branch[at..]).zip(gamma) {
+                    *y = x + s * g * f;
+                }
+            } else {
+                for ((y, &x), &f) in y.iter_mut().zip(&x[at..]).zip(&branch[at..]) {
+                    *y = x + s * f;
+                }
+            }
+        });
+    }
+}
+
+impl Op for Residual {
+    fn name(&self) -> &'static str {
+        "residual"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 2 + usize::from(self.gamma) + usize::from(self.drop.is_some()))?;
+        expect_elements("branch", &inputs[1], inputs[0].elements())?;
+        if self.gamma {
+            expect_elements("layer scale", &inputs[2], inputs[0].cols())?;
+        }
+        if self.drop.is_some() {
+            expect_elements("key", &inputs[inputs.len() - 1], 4)?;
+        }
+        Ok(vec![inputs[0].clone()])
+    }
+    fn differentiable(&self, input: usize) -> bool {
+        input < 2 + usize::from(self.gamma)
+    }
+    fn vjp(&self, v: &mut Vjp<'_>) -> Result<()> {
+        let dy = v.cotangent()?;
+        let key = self.drop.and(v.inputs.last().copied());
+        v.grads[0] = Some(dy);
+        if v.wanted[1] && (self.gamma || self.drop.is_some()) {
+            let gamma = self.gamma.then(|| v.inputs[2]);
+            let inputs: Vec<Var> = [Some(dy), gamma, key].into_iter().flatten().collect();
+            let op = ResidualGradBranch { gamma: self.gamma, drop: self.drop };
+            v.grads[1] = Some(v.g.apply(op, &inputs)?);
+        } else {
+            v.grads[1] = Some(dy);
+        }
+        if self.gamma && v.wanted[2] {
+            let inputs: Vec<Var> = [Some(dy), Some(v.inputs[1]), key].into_iter().flatten().collect();
+            let op = ResidualGradGamma { drop: self.drop, shape: v.g.shape(v.inputs[2]).to_vec() };
+            v.grads[2] = Some(v.g.apply(op, &inputs)?);
+        }
+        Ok(())
+    }
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        3 * inputs[0].elements() as u64
+    }
+    cpu_kernel!();
+}
+
+impl ResidualGradBranch {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let (d, sample) = (args.ty(0).cols(), per_sample(args.ty(0)));
+        let dy = args.real(0);
+        let gamma = if self.gamma { args.real(1) } else { &[] };
+        let key = args.words(1 + usize::from(self.gamma));
+        par_chunks(args.out(0), d, |r, out| {
+            let s: T = factor(self.drop, key, r * d / sample);
+            let dy = &dy[r * d..];
+            if self.gamma {
+                out.iter_mut().zip(dy).zip(gamma).for_each(|((o, &dy), &g)| *o = dy * g * s);
+            } else {
+                out.iter_mut().zip(dy).for_each(|(o, &dy)| *o = dy * s);
+            }
+        });
+    }
+}
+
+impl Op for ResidualGradBranch {
+    fn name(&self) -> &'static str {
+        "residual_grad_branch"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 1 + usize::from(self.gamma) + usize::from(self.drop.is_some()))?;
+        Ok(vec![inputs[0].clone()])
+    }
+    cpu_kernel!();
+}
+
+impl ResidualGradGamma {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let (d, sample, rows) = (args.ty(0).cols(), per_sample(args.ty(0)), args.ty(0).rows());
+        let (dy, branch, key) = (args.real(0), args.real(1), args.words(2));
+        let block = super::reduce::ROW_BLOCK;
+        let parts = par_map(rows.div_ceil(block), |p| {
+            let mut part = vec![T::ZERO; d];
+            for r in p * block..rows.min((p + 1) * block) {
+                let s: T = factor(self.drop, key, r * d / sample);
+                for ((g, &a), &b) in part.iter_mut().zip(&dy[r * d..]).zip(&branch[r * d..]) {
+                    *g += a * b * s;
+                }
+            }
+            part
+        });
+        let out = args.out(0);
+        out.fill(T::ZERO);
+        for part in parts {
+            out.iter_mut().zip(part).for_each(|(s, v)| *s += v);
+        }
+    }
+}
+
+impl Op for ResidualGradGamma {
+    fn name(&self) -> &'static str {
+        "residual_grad_gamma"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 2 + usize::from(self.drop.is_some()))?;
+        expect_elements("branch", &inputs[1], inputs[0].elements())?;
+        let out = TensorType::real(&self.shape)?;
+        expect_elements("layer scale", &out, inputs[0].cols())?;
+        Ok(vec![out])
+    }
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        2 * inputs[0].elements() as u64
+    }
+    cpu_kernel!();
+}
