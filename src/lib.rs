@@ -6,6 +6,8 @@
 
 pub mod cpu;
 pub mod error;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod graph;
 pub mod ops;
 pub mod plan;

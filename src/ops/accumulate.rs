@@ -5,6 +5,9 @@ use crate::cpu::{Real, par_chunks};
 use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
+use super::units::vector;
+use super::{Caps, KernelCall, Kernels};
+
 /// Operands: `total` (updated where it lies), `x`.
 #[derive(Debug, Clone)]
 pub(crate) struct Accumulate;
@@ -39,6 +42,16 @@ impl Op for Accumulate {
     }
     fn in_place(&self) -> &'static [(usize, usize)] {
         &[(0, 0)]
+    }
+    fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let vec = vector(&[inputs[0].elements()]);
+        let units = inputs[0].elements() / vec;
+        Ok(KernelCall::new("accumulate", "accumulate")
+            .writes(&[0])
+            .reads(&[1])
+            .word(units)
+            .each(units, vec)
+            .into())
     }
     cpu_kernel!();
 }

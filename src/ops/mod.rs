@@ -5,6 +5,7 @@
 
 mod args;
 mod kernel;
+mod units;
 
 pub(crate) mod accumulate;
 pub(crate) mod adamw;

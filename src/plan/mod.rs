@@ -6,6 +6,8 @@ mod slots;
 
 pub use report::{MemoryReport, PlanSummary};
 
+pub(crate) use report::UNIFORM_ALIGN;
+
 use crate::error::{Error, Result};
 use crate::graph::{Binding, DType, Graph, PageKind, PageRef, ParamLayout, Source, TensorType, Var};
 use crate::ops::{Caps, Cost, KernelCall, Op, Tier};

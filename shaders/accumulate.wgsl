@@ -1,0 +1,21 @@
+// total[i] += x[i]: gradients over micro-batches.
+// Grid: one invocation per element or four. No reduction, so the order of work does not matter.
+
+#import grid
+#import elem
+
+struct Params {
+    n: u32, // units
+}
+
+@group(0) @binding(0) var<storage, read_write> sum: array<E>;
+@group(0) @binding(1) var<storage, read> x: array<E>;
+@group(1) @binding(0) var<uniform> p: Params;
+
+@compute @workgroup_size(WG)
+fn accumulate(@builtin(global_invocation_id) gid: vec3<u32>) {
+    let i = item_index(gid, WG);
+    if i < p.n {
+        sum[i] += x[i];
+    }
+}

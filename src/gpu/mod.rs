@@ -1,0 +1,15 @@
+//! The WGSL session on wgpu: adapters, shaders, pipelines, buffers, read-back. Nothing outside this folder names wgpu.
+
+mod caps;
+mod lost;
+mod pipelines;
+mod readback;
+mod session;
+pub mod shaders;
+#[cfg(test)]
+mod tests;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub use caps::list_adapters;
+pub use caps::{AdapterInfo, Gpu, list_adapters_async};
+pub use session::GpuSession;
