@@ -1,5 +1,5 @@
-// total[i] += x[i]: gradients over micro-batches.
-// Grid: one invocation per element or four. No reduction, so the order of work does not matter.
+// sum[n] += x[n]: gradients over micro-batches.
+// Grid: one invocation per unit. No reduction.
 
 #import grid
 #import elem

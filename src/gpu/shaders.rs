@@ -16,7 +16,41 @@ macro_rules! files {
 }
 
 /// All WGSL files: the name under `shaders/` without its ending, and the text.
-pub const FILES: &[(&str, &str)] = files!["common/elem", "common/grid", "accumulate",];
+pub const FILES: &[(&str, &str)] = files![
+    "common/best",
+    "common/elem",
+    "common/finite",
+    "common/grid",
+    "common/math",
+    "common/rng",
+    "common/row",
+    "accumulate",
+    "adamw",
+    "add",
+    "argmax",
+    "clip",
+    "combine",
+    "cross_entropy",
+    "ema",
+    "embed",
+    "fill",
+    "gather",
+    "gelu",
+    "gumbel",
+    "kl_uniform",
+    "layer_norm",
+    "logit_laplace",
+    "max_pool",
+    "norm2",
+    "one_hot",
+    "patchify",
+    "pool_tokens",
+    "qkv_bias",
+    "reduce",
+    "relu",
+    "residual",
+    "upsample",
+];
 
 /// The source of a kernel and where each of its lines comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,6 +9,9 @@ use crate::cpu::{Real, par_chunks};
 use crate::error::Result;
 use crate::graph::TensorType;
 
+use super::units::vector;
+use super::{Caps, KernelCall, Kernels};
+
 /// Numbers in a block of hyper-parameters.
 pub const HYPER_LEN: usize = 12;
 pub(crate) const LR: usize = 0;
@@ -127,6 +130,12 @@ impl Op for AdamW {
     }
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         16 * inputs[0].elements() as u64
+    }
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let n = inputs[0].elements();
+        let vec = vector(&[n]);
+        let call = KernelCall::new("adamw", "adamw").writes(&[0, 1, 2]).reads(&[3, 4, 5, 6]);
+        Ok(call.word(n / vec).runs(caps, n / vec, vec).into())
     }
     cpu_kernel!();
 }

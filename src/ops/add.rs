@@ -5,6 +5,9 @@ use crate::cpu::{Real, par_chunks};
 use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
+use super::units::vector;
+use super::{Caps, KernelCall, Kernels};
+
 const CHUNK: usize = 8192;
 
 /// `y = a + s·b`.
@@ -69,6 +72,12 @@ impl Op for AddScaled {
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         2 * inputs[0].elements() as u64
     }
+    fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let n = inputs[0].elements();
+        let vec = vector(&[n]);
+        let call = KernelCall::new("add", "add_scaled").writes(&[0]).reads(&[0, 1]);
+        Ok(call.word(n / vec).float(self.s).each(n / vec, vec).into())
+    }
     cpu_kernel!();
 }
 
@@ -99,6 +108,12 @@ impl Op for Scale {
         let dy = v.cotangent()?;
         v.grads[0] = Some(scale(v.g, dy, self.s)?);
         Ok(())
+    }
+    fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let n = inputs[0].elements();
+        let vec = vector(&[n]);
+        let call = KernelCall::new("add", "scale").writes(&[0]).reads(&[0]);
+        Ok(call.word(n / vec).float(self.s).each(n / vec, vec).into())
     }
     cpu_kernel!();
 }

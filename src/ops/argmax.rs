@@ -5,6 +5,9 @@ use crate::cpu::Real;
 use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
+use super::units::vector;
+use super::{Caps, KernelCall, Kernels};
+
 /// `ids` (words, leading shape of `x`) from `x[.., V]`.
 #[derive(Debug, Clone)]
 pub(crate) struct Argmax;
@@ -42,6 +45,12 @@ impl Op for Argmax {
     }
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         inputs[0].elements() as u64
+    }
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let (rows, cols) = (inputs[0].rows(), inputs[0].cols());
+        let vec = vector(&[cols]);
+        let call = KernelCall::new("argmax", "argmax").writes(&[0]).reads(&[0]);
+        Ok(call.words(&[rows, cols / vec]).rows(caps, rows, cols / vec, vec).into())
     }
     cpu_kernel!();
 }

@@ -9,6 +9,8 @@ use crate::cpu::Real;
 use crate::error::Result;
 use crate::graph::TensorType;
 
+use super::{Caps, KernelCall, Kernels};
+
 /// Numbers in a control block.
 pub const CONTROL_LEN: usize = 16;
 /// Sum of squares of all gradients (before un-scaling).
@@ -94,6 +96,9 @@ impl Op for ClipControl {
     }
     fn in_place(&self) -> &'static [(usize, usize)] {
         &[(0, 0)]
+    }
+    fn kernels(&self, _: &Caps, _: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        Ok(KernelCall::new("clip", "clip").writes(&[0]).reads(&[1]).into())
     }
     cpu_kernel!();
 }

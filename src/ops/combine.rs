@@ -5,6 +5,9 @@ use crate::cpu::Real;
 use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
+use super::units::vector;
+use super::{Caps, KernelCall, Kernels};
+
 /// `y` like `a`, from `a`, `b`, `s[1]`.
 #[derive(Debug, Clone)]
 pub(crate) struct Combine;
@@ -49,6 +52,12 @@ impl Op for Combine {
         v.grads[1] = Some(v.g.apply(ScaleBy, &[dy, v.inputs[2]])?);
         Ok(())
     }
+    fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let n = inputs[0].elements();
+        let vec = vector(&[n]);
+        let call = KernelCall::new("combine", "combine").writes(&[0]).reads(&[2, 0, 1]);
+        Ok(call.word(n / vec).each(n / vec, vec).into())
+    }
     cpu_kernel!();
 }
 
@@ -75,6 +84,12 @@ impl Op for ScaleBy {
         let dy = v.cotangent()?;
         v.grads[0] = Some(v.g.apply(ScaleBy, &[dy, v.inputs[1]])?);
         Ok(())
+    }
+    fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let n = inputs[0].elements();
+        let vec = vector(&[n]);
+        let call = KernelCall::new("combine", "scale_by").writes(&[0]).reads(&[1, 0]);
+        Ok(call.word(n / vec).each(n / vec, vec).into())
     }
     cpu_kernel!();
 }

@@ -8,6 +8,9 @@ use crate::cpu::{Real, chunked_sum, par_chunks};
 use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
+use super::units::vector;
+use super::{Access, Arg, Caps, KernelCall, Kernels};
+
 /// Results: `loss[1]`, `accuracy[1]` = Σ w·(arg max = label), and `rows[M,3]` = (log-sum-exp, nll, correct).
 #[derive(Debug, Clone)]
 pub(crate) struct CrossEntropy;
@@ -99,6 +102,16 @@ impl Op for CrossEntropy {
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         4 * inputs[0].elements() as u64
     }
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let (rows, cols) = (inputs[0].rows(), inputs[0].cols());
+        let vec = vector(&[cols]);
+        let words = [rows, cols / vec, cols];
+        let each = KernelCall::new("cross_entropy", "rows").writes(&[2]).reads(&[0, 1]).words(&words);
+        Ok(Kernels {
+            calls: vec![each.rows(caps, rows, cols / vec, vec), totals_call(rows, Arg::In(2))],
+            scratch: vec![],
+        })
+    }
     cpu_kernel!();
 }
 
@@ -132,5 +145,18 @@ impl Op for CrossEntropyGrad {
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         4 * inputs[1].elements() as u64
     }
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let (rows, cols) = (inputs[1].rows(), inputs[1].cols());
+        let vec = vector(&[cols]);
+        let call = KernelCall::new("cross_entropy", "grad").writes(&[0]).reads(&[0, 1, 2, 3, 4]);
+        Ok(call.words(&[rows, cols / vec, cols]).rows(caps, rows, cols / vec, vec).into())
+    }
     cpu_kernel!();
+}
+
+/// The dispatch that adds up results 0 (loss) and 1 (accuracy) from result 2 (rows) and the weights.
+pub(crate) fn totals_call(rows: usize, weights: Arg) -> KernelCall {
+    let call = KernelCall::new("cross_entropy", "totals").writes(&[0, 1]);
+    let call = call.bind(Arg::Out(2), Access::Read).bind(weights, Access::Read);
+    call.words(&[rows, 1, 1]).alone(1)
 }

@@ -7,6 +7,9 @@ use crate::cpu::{Real, par_chunks};
 use crate::error::Result;
 use crate::graph::TensorType;
 
+use super::units::vector;
+use super::{Caps, KernelCall, Kernels};
+
 /// Updates `ema` where it lies. Operands: `ema`, `param`, `control`, `hyper`.
 #[derive(Debug, Clone)]
 pub struct Ema;
@@ -43,6 +46,12 @@ impl Op for Ema {
     }
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         3 * inputs[0].elements() as u64
+    }
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let n = inputs[0].elements();
+        let vec = vector(&[n]);
+        let call = KernelCall::new("ema", "ema").writes(&[0]).reads(&[1, 2, 3]);
+        Ok(call.word(n / vec).runs(caps, n / vec, vec).into())
     }
     cpu_kernel!();
 }

@@ -6,6 +6,10 @@ use crate::cpu::{Real, par_chunks};
 use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
+use super::reduce::{row_block, sum_blocks};
+use super::units::vector;
+use super::{Access, Arg, Caps, KernelCall, Kernels};
+
 /// Parameters of the embedding; shapes as in checkpoints.
 #[derive(Debug, Clone, Copy)]
 pub struct EmbedParams {
@@ -116,6 +120,20 @@ impl Op for Embed {
         }
         Ok(())
     }
+    fn kernels(&self, _: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
+        let (tokens, d) = (inputs[0].dim(1) + 1, inputs[0].dim(2));
+        let vec = vector(&[d]);
+        let n = outputs[0].elements() / vec;
+        let mut call = KernelCall::new("embed", "embed").writes(&[0]).reads(&[0, 1]);
+        if self.masked {
+            call = call.reads(&[2, 3]).define("MASKED", 1);
+        }
+        if self.pos {
+            let at = call.bindings.len() as u32;
+            call = call.reads(&[inputs.len() - 1]).define("POS", 1).define("POS_AT", at);
+        }
+        Ok(call.words(&[n, d / vec, tokens]).each(n, vec).into())
+    }
     cpu_kernel!();
 }
 
@@ -142,6 +160,16 @@ impl Op for EmbedGradPatches {
         arity(inputs, 1 + usize::from(self.masked))?;
         let t = &inputs[0];
         Ok(vec![TensorType::real(&[t.dim(0), t.dim(1) - 1, t.dim(2)])?])
+    }
+    fn kernels(&self, _: &Caps, _: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
+        let (patches, d) = (outputs[0].dim(1), outputs[0].dim(2));
+        let vec = vector(&[d]);
+        let n = outputs[0].elements() / vec;
+        let mut call = KernelCall::new("embed", "grad_patches").writes(&[0]).reads(&[0]);
+        if self.masked {
+            call = call.reads(&[1]).define("MASKED", 1);
+        }
+        Ok(call.words(&[n, d / vec, patches]).each(n, vec).into())
     }
     cpu_kernel!();
 }
@@ -182,6 +210,27 @@ impl Op for EmbedGradParams {
     }
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         inputs[0].elements() as u64
+    }
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let (batch, tokens, d) = (inputs[0].dim(0), inputs[0].dim(1), inputs[0].dim(2));
+        let vec = vector(&[d]);
+        let over_images = |out: usize, n: usize| {
+            let call = KernelCall::new("embed", "sum_images").writes(&[out]).reads(&[0]);
+            call.words(&[n, batch, tokens * d / vec]).each(n, vec)
+        };
+        let mut kernels = Kernels::from(over_images(0, d / vec));
+        if self.pos {
+            kernels.calls.push(over_images(1 + usize::from(self.masked), tokens * d / vec));
+        }
+        if self.masked {
+            let (rows, block) = (batch * (tokens - 1), row_block(caps));
+            sum_blocks(&mut kernels, rows.div_ceil(block), d, &[Arg::Out(1)], |to| {
+                let n = rows.div_ceil(block) * d / vec;
+                let call = KernelCall::new("embed", "token_part").bind(to[0], Access::Write).reads(&[0, 1]);
+                call.words(&[n, d / vec, tokens - 1, rows, block]).each(n, vec)
+            })?;
+        }
+        Ok(kernels)
     }
     cpu_kernel!();
 }

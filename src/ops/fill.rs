@@ -5,6 +5,9 @@ use crate::cpu::Real;
 use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
+use super::units::vector;
+use super::{Caps, KernelCall, Kernels};
+
 /// All elements equal to `value`.
 #[derive(Debug, Clone)]
 pub(crate) struct Constant {
@@ -36,6 +39,12 @@ impl Op for Constant {
     }
     fn vjp(&self, _: &mut Vjp<'_>) -> Result<()> {
         Ok(())
+    }
+    fn kernels(&self, _: &Caps, _: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
+        let n = outputs[0].elements();
+        let vec = vector(&[n]);
+        let call = KernelCall::new("fill", "fill").writes(&[0]);
+        Ok(call.word(n / vec).float(self.value).each(n / vec, vec).into())
     }
     cpu_kernel!();
 }

@@ -9,6 +9,9 @@ use crate::cpu::{Real, par_chunks};
 use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
+use super::units::vector;
+use super::{Caps, KernelCall, Kernels};
+
 /// `y[M,C]` from `x[.., C]`, `index[M]`, `inverse[R]`.
 #[derive(Debug, Clone)]
 pub(crate) struct GatherRows;
@@ -67,6 +70,13 @@ impl Op for GatherRows {
         v.grads[0] = Some(v.g.apply(GatherRowsGrad { shape }, &[dy, v.inputs[2]])?);
         Ok(())
     }
+    fn kernels(&self, _: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
+        let (c, rows) = (inputs[0].cols(), inputs[0].rows());
+        let vec = vector(&[c]);
+        let n = outputs[0].elements() / vec;
+        let call = KernelCall::new("gather", "rows").writes(&[0]).reads(&[0, 1]);
+        Ok(call.words(&[n, c / vec, rows]).each(n, vec).into())
+    }
     cpu_kernel!();
 }
 
@@ -91,6 +101,13 @@ impl Op for GatherRowsGrad {
         expect_elements("inverse index", &inputs[1], out.rows())?;
         Ok(vec![out])
     }
+    fn kernels(&self, _: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
+        let c = inputs[0].cols();
+        let vec = vector(&[c]);
+        let n = outputs[0].elements() / vec;
+        let call = KernelCall::new("gather", "rows_grad").writes(&[0]).reads(&[0, 1]);
+        Ok(call.words(&[n, c / vec, inputs[0].rows()]).each(n, vec).into())
+    }
     cpu_kernel!();
 }
 
@@ -113,6 +130,11 @@ impl Op for GatherWords {
     }
     fn differentiable(&self, _: usize) -> bool {
         false
+    }
+    fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let n = inputs[1].elements();
+        let call = KernelCall::new("gather", "words").writes(&[0]).reads(&[0, 1]);
+        Ok(call.words(&[n, inputs[0].elements(), 1]).each(n, 1).into())
     }
     cpu_kernel!();
 }

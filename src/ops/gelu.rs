@@ -5,6 +5,9 @@ use crate::cpu::{Real, par_chunks};
 use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
+use super::units::vector;
+use super::{Caps, KernelCall, Kernels};
+
 const CHUNK: usize = 4096;
 
 /// `y = x·Φ(x)`.
@@ -53,6 +56,12 @@ impl Op for Gelu {
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         20 * inputs[0].elements() as u64
     }
+    fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let n = inputs[0].elements();
+        let vec = vector(&[n]);
+        let call = KernelCall::new("gelu", "forward").writes(&[0]).reads(&[0]);
+        Ok(call.word(n / vec).each(n / vec, vec).into())
+    }
     cpu_kernel!();
 }
 
@@ -81,6 +90,12 @@ impl Op for GeluGrad {
     }
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         30 * inputs[0].elements() as u64
+    }
+    fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let n = inputs[0].elements();
+        let vec = vector(&[n]);
+        let call = KernelCall::new("gelu", "grad").writes(&[0]).reads(&[1, 0]);
+        Ok(call.word(n / vec).each(n / vec, vec).into())
     }
     cpu_kernel!();
 }

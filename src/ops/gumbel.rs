@@ -8,6 +8,9 @@ use crate::error::Result;
 use crate::graph::{DType, Graph, TensorType, Var};
 use crate::rng::Key;
 
+use super::units::vector;
+use super::{Caps, KernelCall, Kernels};
+
 /// `y` from `logits[.., V]`, `tau[1]`, and a key (4 words) or noise like `logits`.
 #[derive(Debug, Clone)]
 pub(crate) struct GumbelSoftmax;
@@ -80,6 +83,14 @@ impl Op for GumbelSoftmax {
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         30 * inputs[0].elements() as u64
     }
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let (rows, cols) = (inputs[0].rows(), inputs[0].cols());
+        let vec = vector(&[cols]);
+        let given = inputs[2].dtype() == DType::F32;
+        let call = KernelCall::new("gumbel", "softmax").writes(&[0]).reads(&[1, 0, 2]);
+        let call = call.define("NOISE", u32::from(given)).words(&[rows, cols / vec]);
+        Ok(call.rows(caps, rows, cols / vec, vec).into())
+    }
     cpu_kernel!();
 }
 
@@ -109,6 +120,12 @@ impl Op for SoftmaxGrad {
     }
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         4 * inputs[0].elements() as u64
+    }
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let (rows, cols) = (inputs[1].rows(), inputs[1].cols());
+        let vec = vector(&[cols]);
+        let call = KernelCall::new("gumbel", "softmax_grad").writes(&[0]).reads(&[2, 0, 1]);
+        Ok(call.words(&[rows, cols / vec]).rows(caps, rows, cols / vec, vec).into())
     }
     cpu_kernel!();
 }

@@ -5,6 +5,9 @@ use crate::cpu::{Real, par_chunks};
 use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
+use super::units::vector;
+use super::{Caps, KernelCall, Kernels};
+
 /// `kl[R]` from `logits[.., V]`, in the leading shape of the logits.
 #[derive(Debug, Clone)]
 pub(crate) struct KlUniform;
@@ -62,6 +65,13 @@ impl Op for KlUniform {
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         12 * inputs[0].elements() as u64
     }
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let (rows, cols) = (inputs[0].rows(), inputs[0].cols());
+        let vec = vector(&[cols]);
+        let call = KernelCall::new("kl_uniform", "forward").writes(&[0]).reads(&[0]);
+        let call = call.words(&[rows, cols / vec]).float((cols as f64).ln() as f32);
+        Ok(call.rows(caps, rows, cols / vec, vec).into())
+    }
     cpu_kernel!();
 }
 
@@ -91,6 +101,13 @@ impl Op for KlUniformGrad {
     }
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         20 * inputs[1].elements() as u64
+    }
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let (rows, cols) = (inputs[1].rows(), inputs[1].cols());
+        let vec = vector(&[cols]);
+        let call = KernelCall::new("kl_uniform", "grad").writes(&[0]).reads(&[1, 0]);
+        let call = call.words(&[rows, cols / vec]).float((cols as f64).ln() as f32);
+        Ok(call.rows(caps, rows, cols / vec, vec).into())
     }
     cpu_kernel!();
 }

@@ -5,6 +5,10 @@ use crate::cpu::{Real, par_chunks, par_chunks2, par_map};
 use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
+use super::reduce::{row_block, sum_blocks};
+use super::units::vector;
+use super::{Access, Arg, Caps, KernelCall, Kernels};
+
 /// Results: `y` like `x`, and per row `[mean, 1/√(variance + eps)]`.
 #[derive(Debug, Clone)]
 pub(crate) struct LayerNorm {
@@ -74,6 +78,13 @@ impl Op for LayerNorm {
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         8 * inputs[0].elements() as u64
     }
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let (rows, cols) = (inputs[0].rows(), inputs[0].cols());
+        let vec = vector(&[cols]);
+        let call = KernelCall::new("layer_norm", "forward").writes(&[0, 1]).reads(&[0, 1, 2]);
+        let call = call.words(&[rows, cols / vec]).float((1.0 / cols as f64) as f32).float(self.eps);
+        Ok(call.rows(caps, rows, cols / vec, vec).into())
+    }
     cpu_kernel!();
 }
 
@@ -112,6 +123,13 @@ impl Op for LayerNormGradInput {
     }
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         12 * inputs[0].elements() as u64
+    }
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let (rows, cols) = (inputs[1].rows(), inputs[1].cols());
+        let vec = vector(&[cols]);
+        let call = KernelCall::new("layer_norm", "grad_input").writes(&[0]).reads(&[0, 1, 2, 3]);
+        let call = call.words(&[rows, cols / vec]).float((1.0 / cols as f64) as f32);
+        Ok(call.rows(caps, rows, cols / vec, vec).into())
     }
     cpu_kernel!();
 }
@@ -157,6 +175,18 @@ impl Op for LayerNormGradParams {
     }
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         6 * inputs[0].elements() as u64
+    }
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let (rows, cols, block) = (inputs[1].rows(), inputs[1].cols(), row_block(caps));
+        let (vec, blocks) = (vector(&[cols]), rows.div_ceil(block));
+        let mut kernels = Kernels::default();
+        sum_blocks(&mut kernels, blocks, cols, &[Arg::Out(0), Arg::Out(1)], |to| {
+            let n = blocks * cols / vec;
+            let call = KernelCall::new("layer_norm", "grad_params");
+            let call = call.bind(to[0], Access::Write).bind(to[1], Access::Write).reads(&[0, 1, 2]);
+            call.words(&[n, rows, cols / vec, block]).each(n, vec)
+        })?;
+        Ok(kernels)
     }
     cpu_kernel!();
 }

@@ -8,6 +8,8 @@ use crate::cpu::{Real, par_chunks};
 use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
+use super::{Caps, KernelCall, Kernels};
+
 /// `nll` like `target`, from `params`, `target`.
 #[derive(Debug, Clone)]
 pub(crate) struct LogitLaplace;
@@ -63,6 +65,11 @@ impl Op for LogitLaplace {
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         20 * inputs[1].elements() as u64
     }
+    fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let (n, c) = (inputs[1].elements(), inputs[1].cols());
+        let call = KernelCall::new("logit_laplace", "forward").writes(&[0]).reads(&[0, 1]);
+        Ok(call.words(&[n, c]).each(n, 1).into())
+    }
     cpu_kernel!();
 }
 
@@ -101,6 +108,11 @@ impl Op for LogitLaplaceGrad {
     }
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         20 * inputs[2].elements() as u64
+    }
+    fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let (n, c) = (inputs[2].elements(), inputs[2].cols());
+        let call = KernelCall::new("logit_laplace", "grad").writes(&[0]).reads(&[1, 2, 0]);
+        Ok(call.words(&[n, c]).each(n, 1).into())
     }
     cpu_kernel!();
 }

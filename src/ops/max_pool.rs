@@ -5,6 +5,9 @@ use crate::cpu::{Real, par_chunks};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, TensorType, Var};
 
+use super::units::vector;
+use super::{Caps, KernelCall, Kernels};
+
 /// `y[B,H/2,W/2,C]` from `x[B,H,W,C]`.
 #[derive(Debug, Clone)]
 pub(crate) struct MaxPool;
@@ -59,6 +62,13 @@ impl Op for MaxPool {
         v.grads[0] = Some(v.g.apply(MaxPoolGrad, &[dy, v.inputs[0]])?);
         Ok(())
     }
+    fn kernels(&self, _: &Caps, _: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
+        let t = &outputs[0];
+        let vec = vector(&[t.dim(3)]);
+        let n = t.elements() / vec;
+        let call = KernelCall::new("max_pool", "forward").writes(&[0]).reads(&[0]);
+        Ok(call.words(&[n, t.dim(1), t.dim(2), t.dim(3) / vec]).each(n, vec).into())
+    }
     cpu_kernel!();
 }
 
@@ -91,6 +101,13 @@ impl Op for MaxPoolGrad {
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         arity(inputs, 2)?;
         Ok(vec![inputs[1].clone()])
+    }
+    fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let t = &inputs[0];
+        let vec = vector(&[t.dim(3)]);
+        let n = t.elements() / vec;
+        let call = KernelCall::new("max_pool", "grad").writes(&[0]).reads(&[1, 0]);
+        Ok(call.words(&[n, t.dim(1), t.dim(2), t.dim(3) / vec]).each(n, vec).into())
     }
     cpu_kernel!();
 }

@@ -6,6 +6,9 @@ use crate::cpu::{Real, par_chunks};
 use crate::error::Result;
 use crate::graph::TensorType;
 
+use super::units::vector;
+use super::{Caps, KernelCall, Kernels};
+
 /// Elements per partial sum.
 pub(crate) const BLOCK: usize = 4096;
 
@@ -41,6 +44,13 @@ impl Op for Norm2 {
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         2 * inputs[0].elements() as u64
     }
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let n = inputs[0].elements();
+        let vec = vector(&[n]);
+        let call = KernelCall::new("norm2", "norm2").writes(&[0]).reads(&[0]);
+        let call = call.words(&[n / vec, BLOCK / vec]);
+        Ok(call.rows(caps, n.div_ceil(BLOCK), BLOCK / vec, vec).into())
+    }
     cpu_kernel!();
 }
 
@@ -63,6 +73,11 @@ impl Op for Norm2Accumulate {
     }
     fn in_place(&self) -> &'static [(usize, usize)] {
         &[(0, 0)]
+    }
+    fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let call = KernelCall::new("norm2", "accumulate").writes(&[0]).reads(&[1]);
+        let call = call.define("FIRST", u32::from(self.first)).word(inputs[1].elements());
+        Ok(call.alone(1).into())
     }
     cpu_kernel!();
 }

@@ -5,6 +5,9 @@ use crate::cpu::{Real, par_chunks};
 use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
+use super::units::vector;
+use super::{Caps, KernelCall, Kernels};
+
 /// `y[.., classes]` from `ids[..]`; an id outside gives a row of zeros.
 #[derive(Debug, Clone)]
 pub(crate) struct OneHot {
@@ -43,6 +46,12 @@ impl Op for OneHot {
     }
     fn differentiable(&self, _: usize) -> bool {
         false
+    }
+    fn kernels(&self, _: &Caps, _: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
+        let vec = vector(&[self.classes]);
+        let n = outputs[0].elements() / vec;
+        let call = KernelCall::new("one_hot", "one_hot").writes(&[0]).reads(&[0]);
+        Ok(call.words(&[n, self.classes / vec]).each(n, vec).into())
     }
     cpu_kernel!();
 }

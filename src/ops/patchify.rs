@@ -7,6 +7,8 @@ use crate::cpu::{Real, par_chunks};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, TensorType, Var};
 
+use super::{Caps, KernelCall, Kernels};
+
 /// `y[B, H/P·W/P, C·P·P]` from `x[B,H,W,C]`.
 #[derive(Debug, Clone)]
 pub(crate) struct Patchify {
@@ -68,6 +70,9 @@ impl Op for Patchify {
         v.grads[0] = Some(v.g.apply(Unpatchify { patch: self.patch, shape }, &[dy])?);
         Ok(())
     }
+    fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        Ok(copy("patchify", &inputs[0], self.patch))
+    }
     cpu_kernel!();
 }
 
@@ -101,5 +106,15 @@ impl Op for Unpatchify {
         v.grads[0] = Some(v.g.apply(Patchify { patch: self.patch }, &[dy])?);
         Ok(())
     }
+    fn kernels(&self, _: &Caps, _: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
+        Ok(copy("unpatchify", &outputs[0], self.patch))
+    }
     cpu_kernel!();
+}
+
+/// The dispatch of either direction for images of the given type.
+fn copy(entry: &'static str, image: &TensorType, patch: usize) -> Kernels {
+    let n = image.elements();
+    let call = KernelCall::new("patchify", entry).writes(&[0]).reads(&[0]);
+    call.words(&[n, image.dim(1), image.dim(2), image.dim(3), patch]).each(n, 1).into()
 }

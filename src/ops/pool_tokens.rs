@@ -5,6 +5,9 @@ use crate::cpu::{Real, par_chunks};
 use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
+use super::units::vector;
+use super::{Caps, KernelCall, Kernels};
+
 /// Which feature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pool {
@@ -71,6 +74,9 @@ impl Op for PoolTokens {
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         inputs[0].elements() as u64
     }
+    fn kernels(&self, _: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
+        Ok(dispatch("pool", self.pool, inputs[0].dim(1), &outputs[0]))
+    }
     cpu_kernel!();
 }
 
@@ -100,5 +106,16 @@ impl Op for PoolTokensGrad {
         arity(inputs, 1)?;
         Ok(vec![TensorType::real(&[inputs[0].dim(0), self.tokens, inputs[0].dim(1)])?])
     }
+    fn kernels(&self, _: &Caps, _: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
+        Ok(dispatch("grad", self.pool, self.tokens, &outputs[0]))
+    }
     cpu_kernel!();
+}
+
+fn dispatch(entry: &'static str, pool: Pool, tokens: usize, out: &TensorType) -> Kernels {
+    let vec = vector(&[out.cols()]);
+    let n = out.elements() / vec;
+    let call = KernelCall::new("pool_tokens", entry).writes(&[0]).reads(&[0]);
+    let call = call.define("CLS", u32::from(pool == Pool::Cls)).words(&[n, out.cols() / vec, tokens]);
+    call.float((1.0 / (tokens - 1).max(1) as f64) as f32).each(n, vec).into()
 }

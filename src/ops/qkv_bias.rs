@@ -5,6 +5,9 @@ use crate::cpu::Real;
 use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
+use super::units::vector;
+use super::{Caps, KernelCall, Kernels};
+
 /// `y[3D]` from `q_bias[D]`, `v_bias[D]`.
 #[derive(Debug, Clone)]
 pub(crate) struct QkvBias;
@@ -47,6 +50,12 @@ impl Op for QkvBias {
         (v.grads[0], v.grads[1]) = (Some(grads[0]), Some(grads[1]));
         Ok(())
     }
+    fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let d = inputs[0].elements();
+        let vec = vector(&[d]);
+        let call = KernelCall::new("qkv_bias", "forward").writes(&[0]).reads(&[0, 1]);
+        Ok(call.word(d / vec).each(d / vec, vec).into())
+    }
     cpu_kernel!();
 }
 
@@ -67,6 +76,12 @@ impl Op for QkvBiasGrad {
         arity(inputs, 1)?;
         let t = TensorType::real(&[inputs[0].elements() / 3])?;
         Ok(vec![t.clone(), t])
+    }
+    fn kernels(&self, _: &Caps, _: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
+        let d = outputs[0].elements();
+        let vec = vector(&[d]);
+        let call = KernelCall::new("qkv_bias", "grad").writes(&[0, 1]).reads(&[0]);
+        Ok(call.word(d / vec).each(d / vec, vec).into())
     }
     cpu_kernel!();
 }

@@ -5,6 +5,9 @@ use crate::cpu::{Real, chunked_sum, par_map};
 use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
+use super::units::vector;
+use super::{Access, Arg, Caps, KernelCall, Kernels, Tier};
+
 /// Rows summed one after the other before partial sums are added (also the WGSL kernel's order).
 pub(crate) const ROW_BLOCK: usize = 256;
 
@@ -53,6 +56,15 @@ impl Op for ColSum {
     }
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         inputs[0].elements() as u64
+    }
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let rows = inputs[0].elements() / self.cols;
+        let (block, vec) = (row_block(caps), vector(&[self.cols]));
+        let mut kernels = Kernels::default();
+        sum_blocks(&mut kernels, rows.div_ceil(block), self.cols, &[Arg::Out(0)], |to| {
+            col_sum_call(Arg::In(0), to[0], (rows, self.cols, block), vec)
+        })?;
+        Ok(kernels)
     }
     cpu_kernel!();
 }
@@ -105,6 +117,25 @@ impl Op for Sum {
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         inputs[0].elements() as u64
     }
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let n = inputs[0].elements();
+        let parts = n.div_ceil(SUM_BLOCK);
+        let part = |from, to, n: usize, block: usize, vec: usize, scale: f32| {
+            let call = KernelCall::new("reduce", "sum").bind(to, Access::Write).bind(from, Access::Read);
+            call.words(&[n / vec, block / vec]).float(scale)
+        };
+        if parts == 1 {
+            let vec = vector(&[n]);
+            return Ok(part(Arg::In(0), Arg::Out(0), n, n, vec, self.scale).alone(vec).into());
+        }
+        let vec = vector(&[n]);
+        let first = part(Arg::In(0), Arg::Scratch(0), n, SUM_BLOCK, vec, 1.0);
+        let last = part(Arg::Scratch(0), Arg::Out(0), parts, parts, 1, self.scale);
+        Ok(Kernels {
+            calls: vec![first.rows(caps, parts, SUM_BLOCK / vec, vec), last.alone(1)],
+            scratch: vec![TensorType::real(&[parts])?],
+        })
+    }
     cpu_kernel!();
 }
 
@@ -136,5 +167,60 @@ impl Op for Broadcast {
         v.grads[0] = Some(v.g.apply(Sum { scale: self.scale }, &[dy])?);
         Ok(())
     }
+    fn kernels(&self, _: &Caps, _: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
+        let n = outputs[0].elements();
+        let vec = vector(&[n]);
+        let call = KernelCall::new("reduce", "broadcast").writes(&[0]).reads(&[0]);
+        Ok(call.word(n / vec).float(self.scale).each(n / vec, vec).into())
+    }
     cpu_kernel!();
+}
+
+/// Elements per partial sum of [`Sum`].
+const SUM_BLOCK: usize = 4096;
+
+/// Rows that one invocation of a first-stage kernel adds up: fewer on a GPU, which needs many invocations.
+pub(crate) fn row_block(caps: &Caps) -> usize {
+    if caps.tier == Tier::Hardware { 64 } else { ROW_BLOCK }
+}
+
+/// Sums over rows in stages. `first` makes the dispatch that writes `blocks` rows of `cols` partial sums into each of
+/// the places it is given; further stages add [`ROW_BLOCK`] rows at a time until one is left, in `results`.
+pub(crate) fn sum_blocks(
+    kernels: &mut Kernels,
+    blocks: usize,
+    cols: usize,
+    results: &[Arg],
+    first: impl FnOnce(&[Arg]) -> KernelCall,
+) -> Result<()> {
+    let vec = vector(&[cols]);
+    let mut rows = blocks;
+    let mut from = stage(kernels, rows, cols, results)?;
+    kernels.calls.push(first(&from));
+    while rows > 1 {
+        let next = rows.div_ceil(ROW_BLOCK);
+        let to = stage(kernels, next, cols, results)?;
+        let size = (rows, cols, ROW_BLOCK);
+        kernels.calls.extend(from.iter().zip(&to).map(|(&from, &to)| col_sum_call(from, to, size, vec)));
+        (rows, from) = (next, to);
+    }
+    Ok(())
+}
+
+/// Where a stage of `rows` partial sums goes: transients, or the results if there is one row.
+fn stage(kernels: &mut Kernels, rows: usize, cols: usize, results: &[Arg]) -> Result<Vec<Arg>> {
+    if rows == 1 {
+        return Ok(results.to_vec());
+    }
+    let transient = |_| {
+        kernels.scratch.push(TensorType::real(&[rows, cols])?);
+        Ok(Arg::Scratch(kernels.scratch.len() - 1))
+    };
+    results.iter().map(transient).collect()
+}
+
+fn col_sum_call(from: Arg, to: Arg, (rows, cols, block): (usize, usize, usize), vec: usize) -> KernelCall {
+    let n = rows.div_ceil(block) * cols / vec;
+    let call = KernelCall::new("reduce", "col_sum").bind(to, Access::Write).bind(from, Access::Read);
+    call.words(&[n, rows, cols / vec, block]).each(n, vec)
 }

@@ -5,6 +5,9 @@ use crate::cpu::{Real, par_chunks};
 use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
+use super::units::vector;
+use super::{Caps, KernelCall, Kernels};
+
 const CHUNK: usize = 8192;
 
 /// `y = max(x, 0)`.
@@ -45,6 +48,12 @@ impl Op for Relu {
         v.grads[0] = Some(v.g.apply(ReluGrad, &[dy, v.inputs[0]])?);
         Ok(())
     }
+    fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let n = inputs[0].elements();
+        let vec = vector(&[n]);
+        let call = KernelCall::new("relu", "forward").writes(&[0]).reads(&[0]);
+        Ok(call.word(n / vec).each(n / vec, vec).into())
+    }
     cpu_kernel!();
 }
 
@@ -68,6 +77,12 @@ impl Op for ReluGrad {
         arity(inputs, 2)?;
         expect_elements("cotangent", &inputs[0], inputs[1].elements())?;
         Ok(vec![inputs[1].clone()])
+    }
+    fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let n = inputs[0].elements();
+        let vec = vector(&[n]);
+        let call = KernelCall::new("relu", "grad").writes(&[0]).reads(&[1, 0]);
+        Ok(call.word(n / vec).each(n / vec, vec).into())
     }
     cpu_kernel!();
 }

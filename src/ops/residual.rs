@@ -8,6 +8,10 @@ use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 use crate::rng::Key;
 
+use super::reduce::{row_block, sum_blocks};
+use super::units::vector;
+use super::{Access, Arg, Caps, KernelCall, Kernels};
+
 /// Stochastic depth of one branch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DropPath {
@@ -132,6 +136,14 @@ impl Op for Residual {
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         3 * inputs[0].elements() as u64
     }
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let mut call = KernelCall::new("residual", "forward").writes(&[0]).reads(&[1, 0]);
+        if self.gamma {
+            call = bind_gamma(call, 2);
+        }
+        let call = bind_key(call, self.drop, inputs.len() - 1);
+        Ok(along_runs(caps, call, self.drop, &inputs[0]).into())
+    }
     cpu_kernel!();
 }
 
@@ -160,6 +172,14 @@ impl Op for ResidualGradBranch {
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         arity(inputs, 1 + usize::from(self.gamma) + usize::from(self.drop.is_some()))?;
         Ok(vec![inputs[0].clone()])
+    }
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let mut call = KernelCall::new("residual", "grad_branch").writes(&[0]).reads(&[0]);
+        if self.gamma {
+            call = bind_gamma(call, 1);
+        }
+        let call = bind_key(call, self.drop, inputs.len() - 1);
+        Ok(along_runs(caps, call, self.drop, &inputs[0]).into())
     }
     cpu_kernel!();
 }
@@ -201,5 +221,46 @@ impl Op for ResidualGradGamma {
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         2 * inputs[0].elements() as u64
     }
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let (t, block) = (&inputs[0], row_block(caps));
+        let (rows, d, blocks) = (t.rows(), t.cols(), t.rows().div_ceil(block));
+        let vec = vector(&[d]);
+        let mut kernels = Kernels::default();
+        sum_blocks(&mut kernels, blocks, d, &[Arg::Out(0)], |to| {
+            let n = blocks * d / vec;
+            let call = KernelCall::new("residual", "grad_gamma").bind(to[0], Access::Write).reads(&[0, 1]);
+            let call = bind_key(call, self.drop, 2).words(&[n, d / vec, per_sample(t) / d]);
+            chance(call, self.drop).words(&[rows, block]).each(n, vec)
+        })?;
+        Ok(kernels)
+    }
     cpu_kernel!();
+}
+
+fn bind_gamma(call: KernelCall, input: usize) -> KernelCall {
+    let at = call.bindings.len() as u32;
+    call.reads(&[input]).define("GAMMA", 1).define("GAMMA_AT", at)
+}
+
+fn bind_key(call: KernelCall, drop: Option<DropPath>, input: usize) -> KernelCall {
+    if drop.is_none() {
+        return call;
+    }
+    let at = call.bindings.len() as u32;
+    call.reads(&[input]).define("DROP", 1).define("KEY_AT", at)
+}
+
+/// Salt, probability of keeping, and its inverse.
+fn chance(call: KernelCall, drop: Option<DropPath>) -> KernelCall {
+    let keep = 1.0 - drop.map_or(0.0, |d| d.rate);
+    let call = call.word(drop.map_or(0, |d| d.salt as usize));
+    call.float(keep).float((1.0 / f64::from(keep)) as f32)
+}
+
+/// Constants and grid of the kernels that map units to units.
+fn along_runs(caps: &Caps, call: KernelCall, drop: Option<DropPath>, t: &TensorType) -> KernelCall {
+    let vec = vector(&[t.cols()]);
+    let n = t.elements() / vec;
+    let call = call.words(&[n, t.cols() / vec, per_sample(t) / vec]);
+    chance(call, drop).words(&[t.rows(), 0]).runs(caps, n, vec)
 }

@@ -1,0 +1,84 @@
+// col_sum: y[b, c] = Σ of x[r, c] over the rows r of block b; applied again to the blocks until one is left.
+// sum: y[b] = scale·Σ of block b of x[n].  broadcast: y[n] = scale·x[0].
+// Grid: one invocation per unit of y; sum: a row per block. f32, fixed order (common/row.wgsl).
+
+#import elem
+#import row
+
+#if col_sum
+struct Params {
+    n: u32, // units of y
+    rows: u32,
+    cols: u32, // units
+    block: u32, // rows
+}
+@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(0) var<storage, read_write> y: array<E>;
+@group(0) @binding(1) var<storage, read> x: array<E>;
+
+@compute @workgroup_size(WG)
+fn col_sum(@builtin(global_invocation_id) gid: vec3<u32>) {
+    let i = item_index(gid, WG);
+    if i >= p.n {
+        return;
+    }
+    let c = i % p.cols;
+    let first = i / p.cols * p.block;
+    var sum = E(0.0);
+    for (var r = first; r < min(first + p.block, p.rows); r++) {
+        sum += x[r * p.cols + c];
+    }
+    y[i] = sum;
+}
+#endif
+
+#if sum
+struct Params {
+    n: u32, // units of x
+    block: u32, // units
+    scale: f32,
+}
+@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(0) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<E>;
+
+@compute @workgroup_size(WG)
+fn sum(
+    @builtin(global_invocation_id) gid: vec3<u32>,
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+) {
+    let row = row_index(gid, wid);
+    let lane = lane_index(lid);
+    let first = row * p.block;
+    if first >= p.n {
+        return;
+    }
+    var part = E(0.0);
+    for (var i = first + lane; i < min(first + p.block, p.n); i += LANES) {
+        part += x[i];
+    }
+    let all = row_sum(lane, total(part));
+    if lane == 0u {
+        y[row] = all * p.scale;
+    }
+}
+#endif
+
+#if broadcast
+struct Params {
+    n: u32, // units of y
+    scale: f32,
+}
+@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(0) var<storage, read_write> y: array<E>;
+@group(0) @binding(1) var<storage, read> x: f32;
+
+@compute @workgroup_size(WG)
+fn broadcast(@builtin(global_invocation_id) gid: vec3<u32>) {
+    let i = item_index(gid, WG);
+    if i < p.n {
+        y[i] = E(x * p.scale);
+    }
+}
+#endif

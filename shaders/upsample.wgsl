@@ -1,0 +1,39 @@
+// forward: y[B, 2H, 2W, C] = nearest of x[B, H, W, C].  grad: dx = sum of the four cotangents, in row-major order.
+// Grid: one invocation per unit of the result.
+
+#import grid
+#import elem
+
+struct Params {
+    n: u32, // units of the result
+    w: u32, // of the small image
+    c: u32, // units
+}
+@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(0) var<storage, read_write> y: array<E>;
+@group(0) @binding(1) var<storage, read> x: array<E>;
+
+@compute @workgroup_size(WG)
+fn forward(@builtin(global_invocation_id) gid: vec3<u32>) {
+    let i = item_index(gid, WG);
+    if i >= p.n {
+        return;
+    }
+    let pixel = i / p.c;
+    let line = pixel / (2u * p.w); // over images and rows of y
+    let col = pixel % (2u * p.w);
+    y[i] = x[(line / 2u * p.w + col / 2u) * p.c + i % p.c];
+}
+
+@compute @workgroup_size(WG)
+fn grad(@builtin(global_invocation_id) gid: vec3<u32>) {
+    let i = item_index(gid, WG);
+    if i >= p.n {
+        return;
+    }
+    let pixel = i / p.c;
+    let line = pixel / p.w;
+    let at = (4u * line * p.w + 2u * (pixel % p.w)) * p.c + i % p.c;
+    let below = at + 2u * p.w * p.c;
+    y[i] = ((x[at] + x[at + p.c]) + x[below]) + x[below + p.c];
+}
