@@ -141,6 +141,8 @@ pub struct Caps {
     pub max_storage_buffers: u32,
     /// Subgroup operations usable (size known to be constant).
     pub subgroup_size: u32,
+    /// 64-bit integers in shaders: a software adapter loads two numbers in one move with them.
+    pub int64: bool,
     /// 16-bit floats in shaders.
     pub f16: bool,
 }
@@ -154,6 +156,7 @@ impl Caps {
             max_buffer: 256 << 20,
             max_storage_buffers: 8,
             subgroup_size: 0,
+            int64: false,
             f16: false,
         }
     }

@@ -2,6 +2,8 @@
 //!
 //! `c[m,n] = A[m,k]·B[k,n] (+ bias[n])`, where A is stored `[k,m]` if `ta` and B `[n,k]` if `tb`.
 
+use super::gemm::{Gemm, Matrix};
+use super::{Arg, Caps, Kernels};
 use super::{Args, Op, Vjp, arity, col_sum, cpu_kernel, expect_elements};
 use crate::cpu::{Mat, Real};
 use crate::error::{Error, Result};
@@ -105,6 +107,22 @@ impl Op for Matmul {
             v.grads[2] = Some(col_sum(v.g, dc, n, &shape)?);
         }
         Ok(())
+    }
+    fn kernels(&self, caps: &Caps, _: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let Matmul { m, n, k, ta, tb, .. } = *self;
+        let mut kernels = Kernels::default();
+        let gemm = Gemm {
+            m,
+            n,
+            k,
+            a: Matrix::new(Arg::In(0), if ta { m } else { k }).transposed(ta),
+            b: Matrix::new(Arg::In(1), if tb { k } else { n }).transposed(tb),
+            c: Matrix::new(Arg::Out(0), n),
+            bias: self.bias.then_some((Arg::In(2), 0)),
+            accumulate: false,
+        };
+        gemm.draw(caps, &mut kernels)?;
+        Ok(kernels)
     }
     fn flops(&self, _: &[TensorType], _: &[TensorType]) -> u64 {
         2 * (self.m * self.n) as u64 * self.k as u64

@@ -22,6 +22,7 @@ pub(crate) mod embed;
 pub(crate) mod fill;
 pub(crate) mod gather;
 pub(crate) mod gelu;
+pub(crate) mod gemm;
 pub(crate) mod gumbel;
 pub(crate) mod head_loss;
 pub(crate) mod kl_uniform;

@@ -1,0 +1,94 @@
+// The operands of a matrix product: A[m,k], stored [k,m] if TA, and B[k,n], stored [n,k] if TB, with row strides and
+// offsets in elements. A_VEC and B_VEC: four neighbours are read at once, which needs strides and offsets in fours.
+// K_TAIL: k is no multiple of the kernel's step, so terms beyond it are cut off.
+
+struct Params {
+    m: u32,
+    n: u32,
+    k: u32,
+    // Row strides and first elements.
+    lda: u32,
+    ldb: u32,
+    ldc: u32,
+    a_at: u32,
+    b_at: u32,
+    c_at: u32,
+    // Tiles of the product, and the part of k that one dispatch row sums (a multiple of four).
+    tiles_m: u32,
+    tiles_n: u32,
+    chunk: u32,
+    bias_at: u32,
+}
+#if A_VEC
+@group(0) @binding(0) var<storage, read> a: array<Quad>;
+#else
+@group(0) @binding(0) var<storage, read> a: array<f32>;
+#endif
+#if B_VEC
+@group(0) @binding(1) var<storage, read> b: array<Quad>;
+#else
+@group(0) @binding(1) var<storage, read> b: array<f32>;
+#endif
+@group(1) @binding(0) var<uniform> p: Params;
+
+// Four neighbours of A: [row, k..k+4], or [row..row+4, k] if TA; rows beyond m repeat the last, k beyond its end is 0.
+fn left(row: u32, k: u32) -> vec4<f32> {
+#if TA
+#if A_VEC
+    let v = quad(a[(p.a_at + min(k, p.k - 1u) * p.lda + min(row, p.m - 4u)) >> 2u]);
+#else
+    let at = p.a_at + min(k, p.k - 1u) * p.lda;
+    let last = p.m - 1u;
+    let v = vec4(a[at + min(row, last)], a[at + min(row + 1u, last)], a[at + min(row + 2u, last)], a[at + min(row + 3u, last)]);
+#endif
+#if K_TAIL
+    return select(vec4<f32>(), v, k < p.k);
+#else
+    return v;
+#endif
+#else
+    let at = p.a_at + min(row, p.m - 1u) * p.lda;
+#if A_VEC
+#if K_TAIL
+    return select(vec4<f32>(), quad(a[(at + min(k, p.k - 4u)) >> 2u]), k < p.k);
+#else
+    return quad(a[(at + k) >> 2u]);
+#endif
+#else
+    let last = p.k - 1u;
+    let v = vec4(a[at + min(k, last)], a[at + min(k + 1u, last)], a[at + min(k + 2u, last)], a[at + min(k + 3u, last)]);
+    return select(vec4<f32>(), v, vec4(k, k + 1u, k + 2u, k + 3u) < vec4(p.k));
+#endif
+#endif
+}
+
+// Four neighbours of B: [k, col..col+4], or [k..k+4, col] if TB; columns beyond n repeat the last, k beyond its end is 0.
+fn right(k: u32, col: u32) -> vec4<f32> {
+#if TB
+    let at = p.b_at + min(col, p.n - 1u) * p.ldb;
+#if B_VEC
+#if K_TAIL
+    return select(vec4<f32>(), quad(b[(at + min(k, p.k - 4u)) >> 2u]), k < p.k);
+#else
+    return quad(b[(at + k) >> 2u]);
+#endif
+#else
+    let last = p.k - 1u;
+    let v = vec4(b[at + min(k, last)], b[at + min(k + 1u, last)], b[at + min(k + 2u, last)], b[at + min(k + 3u, last)]);
+    return select(vec4<f32>(), v, vec4(k, k + 1u, k + 2u, k + 3u) < vec4(p.k));
+#endif
+#else
+    let at = p.b_at + min(k, p.k - 1u) * p.ldb;
+#if B_VEC
+    let v = quad(b[(at + min(col, p.n - 4u)) >> 2u]);
+#else
+    let last = p.n - 1u;
+    let v = vec4(b[at + min(col, last)], b[at + min(col + 1u, last)], b[at + min(col + 2u, last)], b[at + min(col + 3u, last)]);
+#endif
+#if K_TAIL
+    return select(vec4<f32>(), v, k < p.k);
+#else
+    return v;
+#endif
+#endif
+}

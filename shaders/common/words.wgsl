@@ -1,0 +1,15 @@
+// Vectors of four reals read from storage in the unit that the adapter loads fastest.
+//
+// WIDE reads two 64-bit words: a software adapter moves every lane's words one by one, whatever their width.
+
+#if WIDE
+alias Quad = vec2<u64>;
+fn quad(w: Quad) -> vec4<f32> {
+    return bitcast<vec4<f32>>(vec4<u32>(u32(w.x), u32(w.x >> 32u), u32(w.y), u32(w.y >> 32u)));
+}
+#else
+alias Quad = vec4<f32>;
+fn quad(w: Quad) -> vec4<f32> {
+    return w;
+}
+#endif
