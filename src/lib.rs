@@ -7,7 +7,9 @@
 pub mod cpu;
 pub mod error;
 pub mod graph;
+pub mod models;
 pub mod ops;
+pub mod optim;
 pub mod plan;
 pub mod rng;
 pub mod session;

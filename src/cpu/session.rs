@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// How the CPU session calls an op's kernel in its float type.
-trait Dispatch: Real {
+pub trait Dispatch: Real {
+    /// Runs the CPU kernel of a step.
     fn dispatch(step: &Step, args: &mut Args<'_, Self>);
 }
 impl Dispatch for f32 {
