@@ -7,7 +7,7 @@ mod support {
 
 use std::path::PathBuf;
 
-use support::data::{check_masking, check_preprocess, check_preprocess_counting};
+use support::data::{check_masking, check_preprocess, check_preprocess_within};
 
 /// Case folders of a kind, in the folder named by BEIT_FIXTURES or in the repository's own.
 fn cases(kind: &str) -> Vec<PathBuf> {
@@ -42,9 +42,9 @@ fn masking_cases() {
 }
 
 #[test]
-fn the_own_fixtures_are_all_looked_at() {
+fn resizing_is_exact_to_the_bit() {
     let mut checked = 0;
     let dir = PathBuf::from("tests/fixtures/preprocess");
-    assert_eq!(check_preprocess_counting(&dir, &mut checked), Vec::<String>::new());
+    assert_eq!(check_preprocess_within(&dir, (0.0, 0.0), &mut checked), Vec::<String>::new());
     assert_eq!(checked, 48);
 }

@@ -35,7 +35,15 @@ impl Default for Augment {
     /// The published pre-training recipe.
     fn default() -> Self {
         let (min_aspect, max_aspect) = (3.0 / 4.0, 4.0 / 3.0);
-        Augment { jitter: 0.4, flip: true, crop: true, min_scale: 0.08, max_scale: 1.0, min_aspect, max_aspect }
+        Augment {
+            jitter: 0.4,
+            flip: true,
+            crop: true,
+            min_scale: 0.08,
+            max_scale: 1.0,
+            min_aspect,
+            max_aspect,
+        }
     }
 }
 

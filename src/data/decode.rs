@@ -70,9 +70,7 @@ fn guarded(bytes: &[u8], limits: &ImageLimits, upright: bool) -> Result<Picture>
 
 fn decode_with(bytes: &[u8], limits: &ImageLimits, upright: bool) -> Result<Picture> {
     let format = recognise(bytes, limits)?;
-    let failed = |e: image::ImageError| {
-        Error::data(format!("damaged picture: this {} cannot be decoded", name(format))).got(reason(&e))
-    };
+    let failed = |e: image::ImageError| undecodable(&e, format, limits);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut memory = image::Limits::no_limits();
     memory.max_alloc = Some(limits.memory);
@@ -105,6 +103,17 @@ fn recognise(bytes: &[u8], limits: &ImageLimits) -> Result<ImageFormat> {
         Ok(other) => Err(Error::data("picture format not supported").expected(FORMATS).got(name(other))),
         Err(_) => Err(Error::data("not a picture").expected(FORMATS).got(first_bytes(bytes))),
     }
+}
+
+/// The decoder's refusal or failure.
+fn undecodable(error: &image::ImageError, format: ImageFormat, limits: &ImageLimits) -> Error {
+    if matches!(error, image::ImageError::Limits(_)) {
+        let expected = format!("sides up to {} and up to {} bytes for decoding", limits.side, limits.memory);
+        return Error::data("picture too large")
+            .expected(expected)
+            .got(format!("more, in a {}", name(format)));
+    }
+    Error::data(format!("damaged picture: this {} cannot be decoded", name(format))).got(reason(error))
 }
 
 fn first_bytes(bytes: &[u8]) -> String {

@@ -115,7 +115,9 @@ fn blend(base: f32, value: u8, factor: f32) -> u8 {
 /// 0.299 R + 0.587 G + 0.114 B in 16-bit fixed point, rounded.
 fn grey(pixel: &[u8]) -> u8 {
     match pixel {
-        &[r, g, b] => ((u32::from(r) * 19_595 + u32::from(g) * 38_470 + u32::from(b) * 7471 + 0x8000) >> 16) as u8,
+        &[r, g, b] => {
+            ((u32::from(r) * 19_595 + u32::from(g) * 38_470 + u32::from(b) * 7471 + 0x8000) >> 16) as u8
+        }
         _ => 0,
     }
 }

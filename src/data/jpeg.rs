@@ -36,7 +36,8 @@ fn finished(scans: usize) -> Result<(), String> {
 /// by 0 (a stuffed byte) and restart markers have no body, so both are passed over.
 fn next_marker(bytes: &[u8], at: usize) -> Option<(u8, usize)> {
     let rest = bytes.get(at..)?;
-    let found = rest.windows(2).position(|w| matches!(w, &[0xff, m] if !matches!(m, 0 | 0xff | 0xd0..=0xd7)))?;
+    let found =
+        rest.windows(2).position(|w| matches!(w, &[0xff, m] if !matches!(m, 0 | 0xff | 0xd0..=0xd7)))?;
     Some((*rest.get(found + 1)?, at + found + 2))
 }
 

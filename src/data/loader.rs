@@ -168,9 +168,9 @@ mod threads {
                 let (shared, maker) = (workers.shared.clone(), maker.clone());
                 let thread = std::thread::Builder::new().name(format!("loader-{i}"));
                 let handle = thread.spawn(move || shared.work(&maker));
-                workers.handles.push(
-                    handle.map_err(|e| Error::data("loader thread cannot start").got(e.to_string()))?,
-                );
+                workers
+                    .handles
+                    .push(handle.map_err(|e| Error::data("loader thread cannot start").got(e.to_string()))?);
             }
             Ok(workers)
         }

@@ -265,7 +265,12 @@ mod tests {
 
     #[test]
     fn paper_variant_overshoots_as_published() {
-        let spec = MaskSpec { target: 78, max_block: 78, kind: MaskKind::Paper, ..MaskSpec::blockwise(14, 14, 78, 16) };
+        let spec = MaskSpec {
+            target: 78,
+            max_block: 78,
+            kind: MaskKind::Paper,
+            ..MaskSpec::blockwise(14, 14, 78, 16)
+        };
         let counts: Vec<usize> = masks(&spec, 10_000).map(|m| count(&m)).collect();
         let mean = counts.iter().sum::<usize>() as f64 / 1e4;
         assert!(counts.iter().all(|&n| n >= 79));

@@ -34,10 +34,12 @@ struct Preprocess<'a> {
     upright: Picture,
     jpeg: bool,
     subsampled: bool,
+    resized: (f64, f64),
 }
 
-/// All mismatches of a case of kind `preprocess`; also counts the comparisons in `checked`.
-pub fn check_preprocess_counting(dir: &Path, checked: &mut usize) -> Vec<String> {
+/// All mismatches of a case of kind `preprocess`, with the tolerance of resized pictures (most levels, mean of
+/// levels) given; also counts the comparisons in `checked`.
+pub fn check_preprocess_within(dir: &Path, resized: (f64, f64), checked: &mut usize) -> Vec<String> {
     let case = case(dir);
     let tensors = read(&dir.join("io.safetensors"));
     let mut failures = Vec::new();
@@ -46,7 +48,8 @@ pub fn check_preprocess_counting(dir: &Path, checked: &mut usize) -> Vec<String>
         let file = image["file"].as_str().unwrap().to_string();
         let bytes = std::fs::read(dir.join(&file)).unwrap();
         let limits = ImageLimits::native();
-        let (stored, upright) = match (decode_ignoring_orientation(&bytes, &limits), decode(&bytes, &limits)) {
+        let (stored, upright) = match (decode_ignoring_orientation(&bytes, &limits), decode(&bytes, &limits))
+        {
             (Ok(a), Ok(b)) => (a, b),
             (Err(e), _) | (_, Err(e)) => {
                 failures.push(format!("{file}: {e}"));
@@ -59,7 +62,17 @@ pub fn check_preprocess_counting(dir: &Path, checked: &mut usize) -> Vec<String>
         }
         let jpeg = bytes.starts_with(&[0xff, 0xd8]);
         let subsampled = jpeg && is_subsampled(&bytes);
-        let p = Preprocess { case: &case, image, file, tensors: &tensors, stored, upright, jpeg, subsampled };
+        let p = Preprocess {
+            case: &case,
+            image,
+            file,
+            tensors: &tensors,
+            stored,
+            upright,
+            jpeg,
+            subsampled,
+            resized,
+        };
         let own: Vec<_> = tensors.iter().filter(|(n, _)| n.starts_with(&format!("{}.", p.file))).collect();
         claimed += own.len();
         for (name, tensor) in own {
@@ -75,7 +88,7 @@ pub fn check_preprocess_counting(dir: &Path, checked: &mut usize) -> Vec<String>
 
 /// All mismatches of a case of kind `preprocess`.
 pub fn check_preprocess(dir: &Path) -> Vec<String> {
-    check_preprocess_counting(dir, &mut 0)
+    check_preprocess_within(dir, RESIZED, &mut 0)
 }
 
 impl Preprocess<'_> {
@@ -120,11 +133,11 @@ impl Preprocess<'_> {
         let given = if clipped { "decoded_peer_clipped".to_string() } else { format!("decoded{suffix}") };
         let given = self.tensors.get(&format!("{}.{given}", self.file)).map(picture_of);
         let own = if upright { &self.upright } else { &self.stored };
-        let from_given = given.as_ref().and_then(|g| compare(&make(g), expected, RESIZED));
+        let from_given = given.as_ref().and_then(|g| compare(&make(g), expected, self.resized));
         if clipped {
             return if given.is_none() { Some("no decoded picture given".into()) } else { from_given };
         }
-        let tolerance = if self.jpeg { RESIZED_JPEG } else { RESIZED };
+        let tolerance = if self.jpeg { RESIZED_JPEG } else { self.resized };
         from_given.or_else(|| compare(&make(own), expected, tolerance).map(|e| format!("from the file: {e}")))
     }
 
@@ -153,7 +166,7 @@ impl Preprocess<'_> {
     }
 
     fn levels(&self) -> f64 {
-        if self.jpeg { RESIZED_JPEG.0 } else { RESIZED.0 }
+        if self.jpeg { RESIZED_JPEG.0 } else { self.resized.0 }
     }
 
     /// The whole picture at the size of a `[3, H, W]` tensor with the filter of the configuration.
@@ -213,8 +226,9 @@ fn compare(got: &Picture, expected: &Tensor, (max, mean): (f64, f64)) -> Option<
     let differences = got.rgb.iter().zip(&expected.values).map(|(&g, &e)| (f64::from(g) - e).abs());
     let (sum, largest) = differences.fold((0.0, 0.0f64), |(s, m), d| (s + d, m.max(d)));
     let average = sum / got.rgb.len() as f64;
-    (largest > max || average > mean)
-        .then(|| format!("differs by up to {largest} (allowed {max}), {average:.4} on average (allowed {mean})"))
+    (largest > max || average > mean).then(|| {
+        format!("differs by up to {largest} (allowed {max}), {average:.4} on average (allowed {mean})")
+    })
 }
 
 /// Compares `[H, W, 3]` values with a `[3, H, W]` tensor.
@@ -295,7 +309,8 @@ fn borders(s: &mut Statistics, mask: &[bool], rows: usize, columns: usize) {
             let down = y + 1 < rows && at(y + 1, x);
             s.horizontal += f64::from(u8::from(at(y, x) && right));
             s.vertical += f64::from(u8::from(at(y, x) && down));
-            let differ = u8::from(x + 1 < columns && at(y, x) != right) + u8::from(y + 1 < rows && at(y, x) != down);
+            let differ =
+                u8::from(x + 1 < columns && at(y, x) != right) + u8::from(y + 1 < rows && at(y, x) != down);
             s.inner += f64::from(differ);
             let edges = [x == 0, x + 1 == columns, y == 0, y + 1 == rows];
             s.outer += if at(y, x) { edges.iter().filter(|e| **e).count() as f64 } else { 0.0 };
@@ -351,7 +366,8 @@ impl MaskTest<'_> {
         let expected = &self.case["expected"];
         let exact = expected["masked_count"]["fraction_exactly_target"].as_f64();
         let both = &expected["probability_both_masked"];
-        let (horizontal, vertical) = (both["horizontal_neighbours"].as_f64(), both["vertical_neighbours"].as_f64());
+        let (horizontal, vertical) =
+            (both["horizontal_neighbours"].as_f64(), both["vertical_neighbours"].as_f64());
         let fraction = expected["masked_fraction"].as_f64();
         self.probability("exactly target", s.count.get(spec.target).copied().unwrap_or(0.0) / n, exact);
         self.probability("horizontal neighbours", s.horizontal / n / (r * (c - 1.0)), horizontal);

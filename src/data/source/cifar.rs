@@ -137,8 +137,10 @@ fn label_bytes(path: &Path, size: u64) -> Result<usize> {
 
 /// Names from the text file beside the data, or numbers.
 fn class_names(folder: Option<&Path>, label_bytes: usize) -> Vec<String> {
-    let (file, count) = if label_bytes == 1 { ("batches.meta.txt", 10) } else { ("fine_label_names.txt", 100) };
+    let (file, count) =
+        if label_bytes == 1 { ("batches.meta.txt", 10) } else { ("fine_label_names.txt", 100) };
     let text = folder.and_then(|f| fs::read_to_string(f.join(file)).ok()).unwrap_or_default();
-    let names: Vec<String> = text.lines().map(str::trim).filter(|l| !l.is_empty()).map(String::from).collect();
+    let names: Vec<String> =
+        text.lines().map(str::trim).filter(|l| !l.is_empty()).map(String::from).collect();
     if names.len() == count { names } else { (0..count).map(|i| i.to_string()).collect() }
 }

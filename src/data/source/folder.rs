@@ -47,7 +47,9 @@ pub fn walk(root: &Path) -> Result<Found> {
 
 fn visit(dir: &Path, folders: &mut Vec<String>, found: &mut Found) -> Result<()> {
     if folders.len() > DEEPEST {
-        return Err(Error::data(format!("folders nested more than {DEEPEST} deep")).at(dir.display().to_string()));
+        return Err(
+            Error::data(format!("folders nested more than {DEEPEST} deep")).at(dir.display().to_string())
+        );
     }
     let listed = fs::canonicalize(dir).and_then(|real| Ok((real, fs::read_dir(dir)?)));
     let (real, list) = match listed {
@@ -92,7 +94,9 @@ fn visit_entry(path: &Path, folders: &mut Vec<String>, found: &mut Found) -> Res
         _ => found.others += 1,
     }
     if found.pictures.len() > MOST_FILES {
-        return Err(Error::data("too many files").at(path.display().to_string()).expected(format!("{MOST_FILES}")));
+        return Err(Error::data("too many files")
+            .at(path.display().to_string())
+            .expected(format!("{MOST_FILES}")));
     }
     Ok(())
 }

@@ -45,7 +45,8 @@ pub fn strip_common(folders: &mut [Folders]) {
 pub fn by_folder(folders: &[Folders]) -> Classes {
     let firsts: Option<Vec<&String>> = folders.iter().map(|f| f.first()).collect();
     let Some(firsts) = firsts else { return unlabelled(folders.len()) };
-    let names: Vec<String> = firsts.iter().map(|s| s.to_string()).collect::<BTreeSet<_>>().into_iter().collect();
+    let names: Vec<String> =
+        firsts.iter().map(|s| s.to_string()).collect::<BTreeSet<_>>().into_iter().collect();
     if names.len() < 2 {
         return unlabelled(folders.len());
     }

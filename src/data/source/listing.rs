@@ -80,7 +80,9 @@ fn read(entry: &Entry, limits: &ImageLimits) -> Result<Vec<u8>> {
     let mut file = File::open(entry.file.as_path()).map_err(failed)?;
     if entry.size > limits.file_bytes {
         let e = Error::data("picture file too large");
-        return Err(e.expected(format!("at most {} bytes", limits.file_bytes)).got(format!("{}", entry.size)));
+        return Err(e
+            .expected(format!("at most {} bytes", limits.file_bytes))
+            .got(format!("{}", entry.size)));
     }
     if entry.offset > 0 {
         file.seek(SeekFrom::Start(entry.offset)).map_err(failed)?;

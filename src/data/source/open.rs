@@ -89,7 +89,9 @@ fn open_folder(path: &Path, spec: &str) -> Result<Opened> {
 fn nothing_found(spec: &str, others: usize) -> Error {
     Error::data("no pictures found")
         .at(spec)
-        .expected(".png, .jpg, .jpeg, .webp, .gif or .bmp files at any depth (or .tar shards, or CIFAR .bin files)")
+        .expected(
+            ".png, .jpg, .jpeg, .webp, .gif or .bmp files at any depth (or .tar shards, or CIFAR .bin files)",
+        )
         .got(if others == 0 { "no files".to_string() } else { format!("{others} other files") })
 }
 
@@ -137,7 +139,9 @@ fn arrange(mut entries: Vec<Entry>) -> Opened {
         return Opened { source: all, held_out: None, warnings };
     };
     let (n, m) = (train.len(), held_out.len());
-    warnings.push(format!("training on the {n} pictures in {train_name}/, holding out the {m} in {held_out_name}/"));
+    warnings.push(format!(
+        "training on the {n} pictures in {train_name}/, holding out the {m} in {held_out_name}/"
+    ));
     let held_out: Arc<dyn Source> = Arc::new(Subset::new(all.clone(), held_out));
     Opened { source: Arc::new(Subset::new(all, train)), held_out: Some(held_out), warnings }
 }
@@ -148,7 +152,8 @@ fn drop_annotations(entries: &mut Vec<Entry>, warnings: &mut Vec<String>) {
     if entries.iter().any(|e| within(e, "images")) && entries.iter().any(|e| within(e, "annotations")) {
         let before = entries.len();
         entries.retain(|e| !within(e, "annotations"));
-        warnings.push(format!("{} label maps in annotations/ are not used as pictures", before - entries.len()));
+        warnings
+            .push(format!("{} label maps in annotations/ are not used as pictures", before - entries.len()));
     }
 }
 

@@ -78,20 +78,26 @@ pub fn index(path: &Path) -> Result<Shard> {
                 return Err(Error::data("not a tar archive").at(path.display().to_string()).got(what));
             }
             Err(Stop::Damaged(what)) => {
-                shard.warnings.push(format!("archive {}: {what}; what lies behind is not used", path.display()));
+                shard
+                    .warnings
+                    .push(format!("archive {}: {what}; what lies behind is not used", path.display()));
                 break;
             }
         };
         count += 1;
         if count > MOST_ENTRIES {
-            shard.warnings.push(format!("archive {}: only the first {MOST_ENTRIES} entries are used", path.display()));
+            shard
+                .warnings
+                .push(format!("archive {}: only the first {MOST_ENTRIES} entries are used", path.display()));
             break;
         }
         match walk.entry(header, &mut given, &file) {
             Ok(picture) => shard.entries.extend(picture),
             Err(Stop::Io(e)) => return Err(failed(e)),
             Err(Stop::Damaged(what)) => {
-                shard.warnings.push(format!("archive {}: {what}; what lies behind is not used", path.display()));
+                shard
+                    .warnings
+                    .push(format!("archive {}: {what}; what lies behind is not used", path.display()));
                 break;
             }
         }
@@ -228,7 +234,8 @@ fn key(name: &str) -> &str {
 /// A name that is only a key: no way up, no control characters.
 fn clean(name: &str) -> String {
     let parts = name.split('/').filter(|p| !matches!(*p, "" | "." | ".."));
-    let visible = |p: &str| p.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect::<String>();
+    let visible =
+        |p: &str| p.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect::<String>();
     parts.map(visible).collect::<Vec<_>>().join("/")
 }
 
@@ -269,7 +276,9 @@ fn number(field: &[u8]) -> Option<u64> {
 /// Reads `length key=value` lines; only the name and the size matter.
 fn extended_header(text: &str, given: &mut Override) {
     for line in text.lines() {
-        let Some((key, value)) = line.split_once(' ').and_then(|(_, pair)| pair.split_once('=')) else { continue };
+        let Some((key, value)) = line.split_once(' ').and_then(|(_, pair)| pair.split_once('=')) else {
+            continue;
+        };
         match key {
             "path" => given.name = Some(value.to_string()),
             "size" => given.size = value.parse().ok(),

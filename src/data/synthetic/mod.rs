@@ -65,7 +65,9 @@ impl Source for SyntheticSource {
 
     fn load(&self, index: usize) -> Result<Sample> {
         if index >= self.count {
-            return Err(Error::data("no such scene").expected(format!("below {}", self.count)).got(index.to_string()));
+            return Err(Error::data("no such scene")
+                .expected(format!("below {}", self.count))
+                .got(index.to_string()));
         }
         let scene = Scene::draw(Key::new(self.seed, Stream::Scene, index as u32));
         let rendered = render(&scene, self.side);
@@ -95,7 +97,9 @@ fn largest_class(segmentation: &[u8]) -> Option<u32> {
         }
     }
     let visible = counts.iter().enumerate().skip(1).filter(|(_, count)| **count > 0);
-    visible.max_by_key(|&(class, count)| (*count, std::cmp::Reverse(class))).map(|(class, _)| class as u32 - 1)
+    visible
+        .max_by_key(|&(class, count)| (*count, std::cmp::Reverse(class)))
+        .map(|(class, _)| class as u32 - 1)
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ fn plane(surface: &Surface, x: f32, y: f32, pixel: f32) -> Rgb {
 
 /// The ground `below` the horizon: the nearer to it, the farther away and the finer its texture.
 fn perspective(ground: &Ground, x: f32, below: f32, pixel: f32) -> Rgb {
-    let depth = 0.45 / (below + 0.12);
+    let depth = 0.36 / (below + 0.14);
     let footprint = pixel * depth * (1.0 + depth);
     let share = ground.surface.texture.at((x - 0.5) * depth, depth * 1.2, footprint);
     let colour = mix(ground.surface.base, ground.surface.accent, share);
@@ -154,7 +154,10 @@ impl Object {
         // The light turned into the object's coordinates.
         let (sin, cos) = self.angle.sin_cos();
         let l = [light[0] * cos + light[1] * sin, light[1] * cos - light[0] * sin];
-        lit(colour, if self.shape.is_round() { ball_light(u, v, l) } else { self.plate_light(u, v, distance, l) })
+        lit(
+            colour,
+            if self.shape.is_round() { ball_light(u, v, l) } else { self.plate_light(u, v, distance, l) },
+        )
     }
 
     /// A plate: bright and dark rims, and a slow change across.

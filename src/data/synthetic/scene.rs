@@ -227,7 +227,8 @@ fn object_surface(lots: &mut Lots, shape: Shape, hue: f32) -> Surface {
         1 => hsv(hue, lots.range(0.05, 0.3), lots.range(0.88, 1.0)),
         _ => hsv(hue, lots.range(0.7, 1.0), lots.range(0.25, 0.45)),
     };
-    let texture = if lots.chance(0.8) { typical_texture(lots, shape) } else { background_texture(lots).coarser() };
+    let texture =
+        if lots.chance(0.8) { typical_texture(lots, shape) } else { background_texture(lots).coarser() };
     Surface { base, accent, texture }
 }
 
@@ -271,7 +272,11 @@ fn clutter(lots: &mut Lots, backdrop: &Backdrop) -> Vec<Speck> {
     };
     let count = 4 + lots.below(10);
     let mut speck = || {
-        let colour = if lots.chance(0.5) { surface.accent.map(|v| v * 0.75) } else { surface.base.map(|v| 0.4 + 0.6 * v) };
+        let colour = if lots.chance(0.5) {
+            surface.accent.map(|v| v * 0.75)
+        } else {
+            surface.base.map(|v| 0.4 + 0.6 * v)
+        };
         let centre = [lots.range(0.0, 1.0), lots.range(top, 1.0)];
         Speck { centre, radius: lots.range(0.012, 0.03), colour }
     };

@@ -94,7 +94,8 @@ pub fn noise(x: f32, y: f32, seed: u32) -> f32 {
     // One hash gives a cell's corner and its right, lower and lower right neighbour would need three more;
     // hashing each corner keeps neighbours equal.
     let corner = |dx: i32, dy: i32| {
-        let word = pcg4d([(fx as i32).wrapping_add(dx) as u32, (fy as i32).wrapping_add(dy) as u32, seed, 77])[0];
+        let word =
+            pcg4d([(fx as i32).wrapping_add(dx) as u32, (fy as i32).wrapping_add(dy) as u32, seed, 77])[0];
         (word >> 8) as f32 / 16_777_216.0
     };
     let top = corner(0, 0) + (corner(1, 0) - corner(0, 0)) * tx;
