@@ -18,7 +18,7 @@ pub struct Cache {
 
 impl Cache {
     /// Decoded bytes kept unless told otherwise.
-    pub const BUDGET: usize = 256 << 20;
+    pub const BUDGET: usize = if cfg!(target_arch = "wasm32") { 64 << 20 } else { 256 << 20 };
 
     /// Keeps up to `budget` bytes of pictures.
     pub fn new(source: Arc<dyn Source>, budget: usize) -> Self {

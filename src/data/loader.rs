@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Error, Result};
+use crate::Result;
 
 /// Makes the batch of a step.
 pub type Maker<T> = Arc<dyn Fn(u64) -> T + Send + Sync>;
@@ -94,10 +94,6 @@ impl<T: Send + 'static> Loader<T> {
     }
 }
 
-fn panicked(step: u64) -> Error {
-    Error::data("making a batch panicked").at(format!("step {step}"))
-}
-
 /// A clock that stands still where the platform has none.
 struct Stopwatch {
     #[cfg(not(target_arch = "wasm32"))]
@@ -130,12 +126,13 @@ mod threads {
     use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
     use std::thread::JoinHandle;
 
-    use super::{LoaderOptions, Maker, panicked};
+    use super::{LoaderOptions, Maker};
     use crate::{Error, Result};
 
     /// A panic in the maker becomes an error of that step.
     pub fn guarded<T>(maker: &Maker<T>, step: u64) -> Result<T> {
-        catch_unwind(AssertUnwindSafe(|| maker(step))).map_err(|_| panicked(step))
+        catch_unwind(AssertUnwindSafe(|| maker(step)))
+            .map_err(|_| Error::data("making a batch panicked").at(format!("step {step}")))
     }
 
     pub struct Workers<T> {

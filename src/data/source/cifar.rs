@@ -46,7 +46,10 @@ impl Cifar {
             if *kind.get_or_insert(label_bytes) != label_bytes {
                 return Err(Error::data("CIFAR-10 and CIFAR-100 files mixed").at(path.display().to_string()));
             }
-            files.push(BinaryFile { path: path.clone(), records: size as usize / (label_bytes + PIXELS) });
+            files.push(BinaryFile {
+                path: path.clone(),
+                records: (size / (label_bytes + PIXELS) as u64) as usize,
+            });
         }
         let label_bytes = kind.unwrap_or(1);
         let classes = class_names(paths.first().and_then(|p| p.parent()), label_bytes);
@@ -69,7 +72,7 @@ impl Cifar {
         let failed = |e: std::io::Error| Error::io("cannot read file", &file.path, &e);
         let mut bytes = vec![0; self.label_bytes + PIXELS];
         let mut open = File::open(&file.path).map_err(failed)?;
-        open.seek(SeekFrom::Start((number * bytes.len()) as u64)).map_err(failed)?;
+        open.seek(SeekFrom::Start(number as u64 * bytes.len() as u64)).map_err(failed)?;
         open.read_exact(&mut bytes).map_err(failed)?;
         Ok(bytes)
     }

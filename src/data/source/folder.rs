@@ -39,8 +39,7 @@ pub fn extension(path: &Path) -> String {
 pub fn walk(root: &Path) -> Result<Found> {
     let mut found = Found::default();
     // Only the opened folder itself must be readable.
-    let top = fs::read_dir(root).map_err(|e| Error::io("cannot read folder", root, &e))?;
-    drop(top);
+    fs::read_dir(root).map_err(|e| Error::io("cannot read folder", root, &e))?;
     visit(root, &mut Vec::new(), &mut found)?;
     Ok(found)
 }
