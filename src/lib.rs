@@ -3,5 +3,7 @@
 pub mod error;
 pub mod io;
 pub mod rng;
+#[cfg(feature = "cli")]
+pub mod runs;
 
 pub use error::{Error, ErrorKind, Result};
