@@ -8,11 +8,14 @@ pub mod cpu;
 pub mod data;
 pub mod error;
 pub mod graph;
+pub mod io;
 pub mod models;
 pub mod ops;
 pub mod optim;
 pub mod plan;
 pub mod rng;
+#[cfg(feature = "cli")]
+pub mod runs;
 pub mod session;
 
 pub use error::{Error, ErrorKind, Result};
