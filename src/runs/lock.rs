@@ -28,7 +28,7 @@ impl RunLock {
                 // where locks forbid reading too, the holder stays unnamed
                 let _ = (&file).take(256).read_to_string(&mut holder);
                 let holder = holder.lines().next().filter(|line| !line.is_empty());
-                return Err(Error::config("the run folder is in use")
+                return Err(Error::data("the run folder is in use")
                     .at(dir.display().to_string())
                     .got(format!("held by {}", holder.unwrap_or("another process").escape_debug()))
                     .hint("wait for it, stop it, or choose another --out"));

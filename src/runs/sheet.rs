@@ -60,7 +60,7 @@ pub struct SheetPng {
 }
 
 /// Tiles are enlarged by the largest whole factor that keeps them within this many pixels.
-const TILE_TARGET: usize = 144;
+const TILE_TARGET: usize = 192;
 /// Space around tiles and texts, in pixels.
 const GAP: usize = 10;
 /// Enlargement of the font in the title, and elsewhere where it fits.
@@ -81,7 +81,7 @@ impl Sheet {
         let mut y = GAP;
         if !self.title.is_empty() {
             canvas.text(&self.title, GAP, y, plan.title_size, INK);
-            y += plan.title_size * font::HEIGHT + GAP;
+            y += plan.title_size * font::LINE + GAP;
         }
         for (column, title) in self.columns.iter().enumerate() {
             // titles stand centred over their column
@@ -140,11 +140,12 @@ impl Plan {
         let columns =
             sheet.rows.iter().map(|row| row.tiles.len()).max().unwrap_or(0).max(sheet.columns.len());
         let inner = (columns * (cell_width + GAP)).saturating_sub(GAP);
-        let (title_size, caption_size) = (fits(font::text_width(&sheet.title), inner), fits(captions, inner));
+        let title_size = fits(font::text_width(&sheet.title), inner);
+        let caption_size = fits(captions, inner).min(size);
         let text_width = (font::text_width(&sheet.title) * title_size).max(captions * caption_size);
-        let header_height = if sheet.columns.is_empty() { 0 } else { size * font::HEIGHT + GAP };
-        let caption_height = if captions == 0 { 0 } else { caption_size * font::HEIGHT + GAP / 2 };
-        let title_height = if sheet.title.is_empty() { 0 } else { title_size * font::HEIGHT + GAP };
+        let header_height = if sheet.columns.is_empty() { 0 } else { size * font::LINE + GAP };
+        let caption_height = if captions == 0 { 0 } else { caption_size * font::LINE + GAP / 2 };
+        let title_height = if sheet.title.is_empty() { 0 } else { title_size * font::LINE + GAP };
         let width = inner.max(text_width) + 2 * GAP;
         let height = GAP
             + title_height
@@ -252,10 +253,10 @@ mod tests {
         assert_eq!(sheet.to_png().unwrap(), drawn);
         let picture = image::load_from_memory(&drawn.png).unwrap().to_rgb8();
         assert_eq!((picture.width(), picture.height()), (drawn.width, drawn.height));
-        assert_eq!(drawn.width, 2 * 128 + 3 * 10); // 32 pixels are enlarged four times
+        assert_eq!(drawn.width, 2 * 192 + 3 * 10); // 32 pixels are enlarged six times
         assert_eq!(picture.get_pixel(10 + 64, 100).0, [255, 0, 0]);
-        assert_eq!(picture.get_pixel(10 + 128 + 10 + 64, 100).0, [0, 0, 255]);
-        assert_eq!(picture.get_pixel(143, 100).0, PAPER);
+        assert_eq!(picture.get_pixel(10 + 192 + 10 + 64, 100).0, [0, 0, 255]);
+        assert_eq!(picture.get_pixel(207, 100).0, PAPER);
     }
 
     #[test]

@@ -8,10 +8,11 @@ const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 290.0;
 const LEFT: f64 = 54.0;
 const TOP: f64 = 12.0;
-const BOTTOM: f64 = 34.0;
-/// Right margin, and right margin with names of reference lines in it.
+const BOTTOM: f64 = 38.0;
+/// Right margin, and what the name of a reference line adds to it: its rule's end, and the width of a character.
 const RIGHT: f64 = 16.0;
-const RIGHT_NAMED: f64 = 142.0;
+const NAME_START: f64 = 12.0;
+const NAME_CHAR: f64 = 6.6;
 /// Least distance between two names in the margin.
 const NAME_GAP: f64 = 15.0;
 
@@ -25,6 +26,7 @@ const DOTS_UP_TO: usize = 60;
 /// One curve, ready to draw.
 pub(super) struct Line {
     name: String,
+    colour: usize,
     /// Faint background of a smoothed curve; may be empty.
     raw: Vec<(f64, f64)>,
     main: Vec<(f64, f64)>,
@@ -33,16 +35,16 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn of(series: &Series) -> Self {
+    pub(super) fn of(series: &Series, noisy: bool) -> Self {
         let thinned = thin(&series.points, MAX_POINTS);
         let last = series.points.last().map_or(f64::NAN, |p| p.1);
-        let name = series.name.clone();
-        if thinned.len() < SMOOTH_FROM {
+        let (name, colour) = (series.name.clone(), series.colour);
+        if !noisy || thinned.len() < SMOOTH_FROM {
             let dots = thinned.len() <= DOTS_UP_TO;
-            return Line { name, raw: Vec::new(), main: thinned, dots, last };
+            return Line { name, colour, raw: Vec::new(), main: thinned, dots, last };
         }
-        let main = smooth(&thinned, thinned.len() as f64 / 50.0);
-        Line { name, raw: thinned, main, dots: false, last }
+        let main = smooth(&thinned, thinned.len() as f64 / 80.0);
+        Line { name, colour, raw: thinned, main, dots: false, last }
     }
 }
 
@@ -84,9 +86,9 @@ impl Chart {
     /// A `<figure>` with title, legend and drawing.
     pub(super) fn to_figure(&self) -> String {
         let mut legend = String::new();
-        for (i, line) in self.lines.iter().enumerate() {
+        for line in &self.lines {
             let (name, last) = (escape(&line.name), short(line.last));
-            legend.push_str(&format!("<span class=\"key s{}\">{name} <b>{last}</b></span>", i % 4));
+            legend.push_str(&format!("<span class=\"key s{}\">{name} <b>{last}</b></span>", line.colour));
         }
         let scale = if self.log { "<span class=\"key\">logarithmic</span>" } else { "" };
         let title = escape(&self.title);
@@ -101,8 +103,8 @@ impl Chart {
         let label = escape(&self.describe());
         let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{label}\">\n");
         self.add_grid(&mut svg, &axes);
-        for (i, line) in self.lines.iter().enumerate() {
-            let class = i % 4;
+        for line in &self.lines {
+            let class = line.colour;
             if !line.raw.is_empty() {
                 svg.push_str(&format!("<path class=\"raw s{class}\" d=\"{}\"/>\n", path(&line.raw, &axes)));
             }
@@ -127,8 +129,16 @@ impl Chart {
             low = if self.from_zero && low >= 0.0 { 0.0 } else { low - room };
             high += room;
         }
-        let right = WIDTH - if self.rules.is_empty() { RIGHT } else { RIGHT_NAMED };
+        let right = WIDTH - RIGHT - self.name_width();
         Axes { x, y: (low, high), right, log: self.log }
+    }
+
+    /// Room for the names of reference lines: the longest with its value, but never half of the drawing.
+    fn name_width(&self) -> f64 {
+        let chars = |rule: &Rule| rule.name.chars().count() + 1 + short(rule.value).chars().count();
+        let longest =
+            self.rules.iter().map(|rule| NAME_START + chars(rule) as f64 * NAME_CHAR).fold(0.0, f64::max);
+        longest.min(WIDTH / 2.0)
     }
 
     fn add_grid(&self, svg: &mut String, axes: &Axes) {
@@ -154,7 +164,7 @@ impl Chart {
         let middle = (LEFT + right) / 2.0;
         svg.push_str(&format!(
             "<text class=\"tick\" x=\"{middle:.1}\" y=\"{}\" text-anchor=\"middle\">step</text>\n",
-            HEIGHT - 2.0
+            HEIGHT - 5.0
         ));
     }
 
@@ -173,7 +183,7 @@ impl Chart {
                 "<path class=\"rule\" d=\"M{LEFT} {at:.1}H{right}l8 {:.1}\"/>",
                 name_at - at
             ));
-            let (x, y) = (right + 12.0, name_at + 4.0);
+            let (x, y) = (right + NAME_START, name_at + 4.0);
             svg.push_str(&format!("<text class=\"name\" x=\"{x}\" y=\"{y:.1}\">{name} <tspan class=\"tick\">{value}</tspan></text>\n"));
         }
     }

@@ -68,6 +68,8 @@ struct Group {
     from_zero: bool,
     /// Logarithmic where the values span more than a factor of thirty.
     may_be_log: bool,
+    /// Drawn smoothed where there are many records.
+    noisy: bool,
 }
 
 const GROUPS: [Group; 6] = [
@@ -77,6 +79,7 @@ const GROUPS: [Group; 6] = [
         keys: &[("loss", "training"), ("val_loss", "held out")],
         from_zero: false,
         may_be_log: false,
+        noisy: true,
     },
     Group {
         id: "accuracy",
@@ -89,6 +92,7 @@ const GROUPS: [Group; 6] = [
         ],
         from_zero: true,
         may_be_log: false,
+        noisy: true,
     },
     Group {
         id: "perplexity",
@@ -96,6 +100,7 @@ const GROUPS: [Group; 6] = [
         keys: &[("perplexity", "perplexity"), ("codes_used", "codes in use")],
         from_zero: true,
         may_be_log: false,
+        noisy: true,
     },
     Group {
         id: "error",
@@ -103,6 +108,7 @@ const GROUPS: [Group; 6] = [
         keys: &[("mae", "training"), ("val_mae", "held out")],
         from_zero: true,
         may_be_log: false,
+        noisy: true,
     },
     Group {
         id: "grad_norm",
@@ -110,6 +116,7 @@ const GROUPS: [Group; 6] = [
         keys: &[("grad_norm", "gradient norm")],
         from_zero: true,
         may_be_log: true,
+        noisy: true,
     },
     Group {
         id: "lr",
@@ -117,6 +124,7 @@ const GROUPS: [Group; 6] = [
         keys: &[("lr", "learning rate")],
         from_zero: true,
         may_be_log: false,
+        noisy: false,
     },
 ];
 
@@ -167,7 +175,10 @@ impl Report<'_> {
         for phase in phases(self.records).into_iter().rev() {
             let mut charts = String::new();
             for group in &GROUPS {
-                let found = group.keys.iter().map(|(key, name)| Series::of(self.records, phase, key, name));
+                // keys alternate: training in the first colour, held out in the second
+                let keys = group.keys.iter().zip([0, 1].into_iter().cycle());
+                let found =
+                    keys.map(|((key, name), colour)| Series::of(self.records, phase, key, name, colour));
                 let found: Vec<Series> = found.filter(|s| !s.points.is_empty()).collect();
                 if !found.is_empty() {
                     charts.push_str(&self.chart(phase, group, &found).to_figure());
@@ -194,7 +205,7 @@ impl Report<'_> {
         let (low, high) = values().fold((f64::INFINITY, 0.0f64), |(l, h), y| (l.min(y), h.max(y)));
         Chart {
             title: group.title.to_owned(),
-            lines: found.iter().map(Line::of).collect(),
+            lines: found.iter().map(|s| Line::of(s, group.noisy)).collect(),
             rules: here.map(|r| Rule { name: r.name.clone(), value: r.value }).collect(),
             from_zero: group.from_zero,
             log: group.may_be_log && low > 0.0 && high > 30.0 * low,

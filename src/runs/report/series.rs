@@ -6,18 +6,20 @@ use serde_json::Value;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Series {
     pub name: String,
+    /// Which of the page's colours it has.
+    pub colour: usize,
     pub points: Vec<(f64, f64)>,
 }
 
 impl Series {
     /// The values of a key in the records of a phase; what is not a finite number is left out.
-    pub(super) fn of(records: &[Value], phase: &str, key: &str, name: &str) -> Self {
+    pub(super) fn of(records: &[Value], phase: &str, key: &str, name: &str, colour: usize) -> Self {
         let of_phase = records.iter().filter(|r| phase_of(r) == Some(phase));
         let points = of_phase.filter_map(|r| {
             let (step, value) = (r.get("step")?.as_f64()?, r.get(key)?.as_f64()?);
             (step.is_finite() && value.is_finite()).then_some((step, value))
         });
-        Series { name: name.to_owned(), points: points.collect() }
+        Series { name: name.to_owned(), colour, points: points.collect() }
     }
 }
 
@@ -36,27 +38,36 @@ fn phase_of(record: &Value) -> Option<&str> {
     record.get("phase")?.as_str()
 }
 
-/// At most `limit` points: neighbours are replaced by their mean.
+/// At most `limit` points: neighbours are replaced by their mean, at the step of the last of them.
 pub(super) fn thin(points: &[(f64, f64)], limit: usize) -> Vec<(f64, f64)> {
     let per_bucket = points.len().div_ceil(limit.max(1)).max(1);
     let mean = |bucket: &[(f64, f64)]| {
-        let n = bucket.len() as f64;
-        let (x, y) = bucket.iter().fold((0.0, 0.0), |(x, y), p| (x + p.0, y + p.1));
-        (x / n, y / n)
+        let sum: f64 = bucket.iter().map(|p| p.1).sum();
+        Some((bucket.last()?.0, sum / bucket.len() as f64))
     };
-    points.chunks(per_bucket).map(mean).collect()
+    points.chunks(per_bucket).filter_map(mean).collect()
 }
 
-/// Exponential moving average over about `window` points, without a bias at the start.
+/// Moving average over about `window` points to both sides, weights falling exponentially:
+/// unlike a one-sided average it does not lag behind a falling curve.
 pub(super) fn smooth(points: &[(f64, f64)], window: f64) -> Vec<(f64, f64)> {
     let keep = (-1.0 / window.max(1.0)).exp();
-    let (mut sum, mut weight) = (0.0, 0.0);
-    let step = |&(x, y): &(f64, f64)| {
-        sum = sum * keep + y;
-        weight = weight * keep + 1.0;
-        (x, sum / weight)
+    let pass = |order: &mut dyn Iterator<Item = &(f64, f64)>| {
+        let mut state = (0.0, 0.0); // weighted sum, and sum of the weights
+        let step = |&(_, y): &(f64, f64)| {
+            state = (state.0 * keep + y, state.1 * keep + 1.0);
+            state
+        };
+        order.map(step).collect::<Vec<_>>()
     };
-    points.iter().map(step).collect()
+    let before = pass(&mut points.iter());
+    let after = pass(&mut points.iter().rev());
+    let both = before.iter().zip(after.iter().rev());
+    let joined = points.iter().zip(both).map(|(&(x, y), (before, after))| {
+        // a point is the last of both passes: it counts once
+        (x, (before.0 + after.0 - y) / (before.1 + after.1 - 1.0))
+    });
+    joined.collect()
 }
 
 #[cfg(test)]
@@ -73,7 +84,7 @@ mod tests {
             json!({"phase": "a", "step": 3, "loss": 1}),
             json!([]),
         ];
-        assert_eq!(Series::of(&records, "a", "loss", "l").points, [(1.0, 2.0), (3.0, 1.0)]);
+        assert_eq!(Series::of(&records, "a", "loss", "l", 0).points, [(1.0, 2.0), (3.0, 1.0)]);
         assert_eq!(phases(&records), ["a", "b"]);
     }
 
