@@ -17,5 +17,7 @@ pub mod rng;
 #[cfg(feature = "cli")]
 pub mod runs;
 pub mod session;
+pub mod tasks;
+pub mod train;
 
 pub use error::{Error, ErrorKind, Result};
