@@ -4,8 +4,12 @@
 //! models --draw--> Graph --grad--> Graph --compile--> Plan --load--> Session --run--> results
 //! ```
 
+#[cfg(feature = "cli")]
+pub mod cli;
+pub mod config;
 pub mod cpu;
 pub mod data;
+pub mod device;
 pub mod error;
 pub mod graph;
 pub mod io;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// Sizes of a discrete VAE.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct DvaeConfig {
     /// Width of the first encoder group; later groups double it.
     pub n_hid: usize,

@@ -2,6 +2,7 @@
 
 pub mod classifier;
 pub mod dvae;
+mod export;
 pub mod mim;
 pub mod vit;
 

@@ -22,7 +22,7 @@ pub enum RelPos {
 
 /// A vision transformer. Widths in elements, sides in pixels.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct VitConfig {
     /// Image height and width.
     pub image: (usize, usize),

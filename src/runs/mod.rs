@@ -159,8 +159,8 @@ impl RunFolder {
         EventFile::create(&self.dir.join("tensorboard").join(phase), wall_time)
     }
 
-    /// Saves a checkpoint, refusing beforehand when the disk has less than 1.2 times its size left.
-    pub fn save_checkpoint(&self, step: u64, files: &[(String, Vec<u8>)]) -> Result<PathBuf> {
+    /// Refuses to start a save when the disk has less than 1.2 times its size left.
+    pub fn check_space(&self, files: &[(String, Vec<u8>)]) -> Result<()> {
         let size: u64 = files.iter().map(|(_, bytes)| bytes.len() as u64).sum();
         let needed = size + size / 5;
         // a file system that does not tell is given the benefit of the doubt: the write itself reports a full disk
@@ -172,6 +172,12 @@ impl RunFolder {
                 .expected(format!("{needed} bytes free"))
                 .got(free.to_string()));
         }
+        Ok(())
+    }
+
+    /// Saves a checkpoint of the run itself; see [`RunFolder::check_space`].
+    pub fn save_checkpoint(&self, step: u64, files: &[(String, Vec<u8>)]) -> Result<PathBuf> {
+        self.check_space(files)?;
         checkpoint::save(&self.dir, step, files)
     }
 

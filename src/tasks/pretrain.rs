@@ -19,7 +19,7 @@ pub const MODEL: &str = "model";
 
 /// Recipe of masked pre-training (beit-spec §5.3).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct PretrainRecipe {
     /// Updates.
     pub steps: u64,
@@ -277,7 +277,8 @@ pub fn evaluate(
         session.run(plan)?;
         let ticket = session.fetch(plan, &["loss", "accuracy", "ids"])?;
         let mut read = session.take(ticket, true)?.unwrap_or_default().into_iter();
-        let mut number = || f64::from(read.next().map(|d| d.f32()).and_then(|v| v.first().copied()).unwrap_or(f32::NAN));
+        let mut number =
+            || f64::from(read.next().map(|d| d.f32()).and_then(|v| v.first().copied()).unwrap_or(f32::NAN));
         let (loss, accuracy) = (number(), number());
         sum.loss += loss * masked.count as f64;
         sum.accuracy += accuracy * masked.count as f64;

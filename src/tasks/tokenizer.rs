@@ -13,11 +13,10 @@ use crate::session::{Data, PlanId, Session};
 use crate::train::{StepOptions, StepPlans, Stepper};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// Recipe of a tokenizer's training. Schedules are shares of all updates, so that they scale with their number.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct TokenizerRecipe {
     /// Updates.
     pub steps: u64,
@@ -188,6 +187,49 @@ pub fn round_trip_plan(
     compile("tokenizer round trip", &g, &[layout], caps, &options)
 }
 
+/// A plan that encodes views to hard ids.
+///
+/// # Errors
+/// If the sizes do not fit.
+pub fn encode_plan(
+    cfg: &DvaeConfig,
+    layout: &ParamLayout,
+    side: (usize, usize),
+    batch: usize,
+    caps: &Caps,
+) -> Result<Plan> {
+    let mut g = Graph::new();
+    g.in_store(TOKENIZER, |g| {
+        let image = g.input("image", &[batch, side.0, side.1, 3])?;
+        let logits = dvae::encoder(g, cfg, image)?;
+        let ids = crate::ops::argmax(g, logits)?;
+        g.output("ids", ids);
+        Ok(())
+    })?;
+    compile("tokenizer encoder", &g, &[layout], caps, &CompileOptions::default())
+}
+
+/// A plan that decodes hard ids `[B,h,w]`.
+///
+/// # Errors
+/// If the sizes do not fit.
+pub fn decode_plan(
+    cfg: &DvaeConfig,
+    layout: &ParamLayout,
+    grid: (usize, usize),
+    batch: usize,
+    caps: &Caps,
+) -> Result<Plan> {
+    let mut g = Graph::new();
+    g.in_store(TOKENIZER, |g| {
+        let ids = g.input_words("ids", &[batch, grid.0, grid.1])?;
+        let decoded = dvae::from_ids(g, cfg, ids)?;
+        g.output("decoded", decoded);
+        Ok(())
+    })?;
+    compile("tokenizer decoder", &g, &[layout], caps, &CompileOptions::default())
+}
+
 /// What a tokenizer does on held-out pictures.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenizerQuality {
@@ -254,12 +296,4 @@ fn flat_error(view: &[f32], (h, w): (usize, usize), cell: usize) -> f64 {
         }
     }
     total
-}
-
-/// Loads a plan of the caller into a session (shorthand that keeps `Arc` out of callers).
-///
-/// # Errors
-/// As [`Session::load`].
-pub fn load(session: &mut dyn Session, plan: Plan) -> Result<PlanId> {
-    session.load(Arc::new(plan))
 }

@@ -14,14 +14,8 @@ pub fn page_bytes(caps: &Caps) -> u64 {
 }
 
 /// The kinds of pages a trained store has.
-pub const TRAINED: [PageKind; 6] = [
-    PageKind::Param,
-    PageKind::Grad,
-    PageKind::Moment1,
-    PageKind::Moment2,
-    PageKind::Ema,
-    PageKind::Control,
-];
+pub const TRAINED: [PageKind; 6] =
+    [PageKind::Param, PageKind::Grad, PageKind::Moment1, PageKind::Moment2, PageKind::Ema, PageKind::Control];
 
 /// The plans of a training step, before anything is allocated.
 #[derive(Debug, Clone)]
@@ -77,7 +71,8 @@ impl StepPlans {
         layouts.extend_from_slice(frozen);
         let micro = compile(name, &graph, &layouts, caps, &CompileOptions::default())?;
         let update_graph = update_graph(&layout, options.ema, options.accumulate > 1)?;
-        let update = compile(&format!("{name} update"), &update_graph, &[&layout], caps, &CompileOptions::default())?;
+        let update =
+            compile(&format!("{name} update"), &update_graph, &[&layout], caps, &CompileOptions::default())?;
         let kinds = TRAINED.into_iter().filter(|&k| options.ema || k != PageKind::Ema).collect();
         Ok(StepPlans { layout, micro, update, kinds, accumulate: options.accumulate, decay: options.decay })
     }
@@ -202,7 +197,8 @@ impl Stepper {
     pub fn restore(&mut self, state: &State) -> Result<()> {
         for (kind, pages) in &state.pages {
             if !self.kinds.contains(kind) {
-                return Err(Error::checkpoint("state with pages that this run does not keep").got(format!("{kind:?}")));
+                return Err(Error::checkpoint("state with pages that this run does not keep")
+                    .got(format!("{kind:?}")));
             }
             for (p, data) in pages.iter().enumerate() {
                 self.session.write_page(&self.layout.store, *kind, p, data)?;
