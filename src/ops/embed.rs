@@ -59,7 +59,7 @@ impl Embed {
         let pos = if self.pos { Some(args.real(if self.masked { 4 } else { 2 })) } else { None };
         par_chunks(args.out(0), d, |row, x| {
             let (b, t) = (row / (n + 1), row % (n + 1));
-            let patch = b * n + t.wrapping_sub(1);
+            let patch = (b * n + t).wrapping_sub(1);
             if t == 0 {
                 x.copy_from_slice(cls);
             } else if self.masked && mask[patch] != 0 {
