@@ -46,7 +46,7 @@ pub fn contents(fill: Fill, elements: usize, index: usize) -> HostData {
     }
 }
 
-/// Draws the graph of a sample.
+/// Draws the graph of a sample; around an op without a derivative there is nothing but what it updates in place.
 ///
 /// # Errors
 /// If the op refuses its operands, or its vjp fails for another reason than not existing.
@@ -54,6 +54,16 @@ pub fn probe(
     op: &Arc<dyn Op>,
     operands: &[(beit::graph::TensorType, Fill)],
     returns: Returns,
+) -> Result<Probe> {
+    let p = draw(op, operands, returns, true)?;
+    if p.differentiable { Ok(p) } else { draw(op, operands, returns, false) }
+}
+
+fn draw(
+    op: &Arc<dyn Op>,
+    operands: &[(beit::graph::TensorType, Fill)],
+    returns: Returns,
+    scaled: bool,
 ) -> Result<Probe> {
     let mut g = Graph::new();
     let mut inputs = Vec::new();
@@ -67,7 +77,7 @@ pub fn probe(
             DType::U32 => g.input_words(&name, ty.shape())?,
         };
         let active = ty.dtype() == DType::F32 && op.differentiable(i);
-        placed.push(if active || updated { scale(&mut g, x, BEFORE)? } else { x });
+        placed.push(if (active && scaled) || updated { scale(&mut g, x, BEFORE)? } else { x });
         if active {
             (wrt.push(x), wrt_index.push(i));
         }
