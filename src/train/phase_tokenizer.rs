@@ -120,7 +120,6 @@ struct TokenizerWork {
     stepper: Stepper,
     round_trip: PlanId,
     val: Vec<Vec<f32>>,
-    recent: Codebook,
     warned: bool,
     plan_hash: String,
     fingerprint: String,
@@ -189,18 +188,8 @@ impl TokenizerWork {
         let plan =
             round_trip_plan(&c.tokenizer, &stepper.layout, c.token_side(), batch, &caps, PageKind::Ema)?;
         let round_trip = stepper.session.load(Arc::new(plan))?;
-        let recent = Codebook::new(c.tokenizer.vocab);
         let fingerprint = run.pictures.train.fingerprint();
-        Ok(TokenizerWork {
-            config: c,
-            stepper,
-            round_trip,
-            val,
-            recent,
-            warned: false,
-            plan_hash,
-            fingerprint,
-        })
+        Ok(TokenizerWork { config: c, stepper, round_trip, val, warned: false, plan_hash, fingerprint })
     }
 
     fn resume(&mut self, found: &checkpoint::Found) -> Result<(u64, Option<(u64, f64)>)> {
@@ -248,9 +237,7 @@ impl Work for TokenizerWork {
         let (loss, nll, kl) = (number(), number(), number());
         let mut batch = Codebook::new(self.config.tokenizer.vocab);
         batch.add(&first.next().map(HostData::u32).unwrap_or_default());
-        // Halving the old counts makes the figures follow the last few updates.
-        self.recent.counts.iter_mut().zip(&batch.counts).for_each(|(r, b)| *r = *r * 9 / 10 + b);
-        let perplexity = self.recent.perplexity();
+        let perplexity = batch.perplexity();
         let r = &self.config.tokenizer_training;
         let numbers = vec![
             ("loss", loss),
