@@ -6,10 +6,12 @@ use crate::error::{Error, Result};
 use crate::graph::PageKind;
 use crate::models::mim::TOKENIZER;
 use crate::ops::Hyper;
+use crate::plan::Plan;
 use crate::session::Data;
 use crate::tasks::pretrain::MaskedInputs;
 use crate::train::{State, Stepper};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -45,7 +47,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let started = Instant::now();
     let mut session = choice.device.session()?;
     let caps = session.caps();
-    let (tokenizer, plans) = crate::train::all_plans(&config, &caps)?;
+    let (_, plans) = crate::train::all_plans(&config, &caps)?;
     let frozen = crate::train::Tokenizer::layout(&config.tokenizer, crate::train::page_bytes(&caps))?;
     session.add_store(&frozen, &[PageKind::Param])?;
     for (p, page) in frozen.initial(config.seed).iter().enumerate() {
@@ -54,6 +56,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let flops = plans.micro.cost().flops;
     let state = State::initial(&plans.layout, &plans.kinds, config.seed);
     let (steps, dispatches) = (plans.micro.steps.len(), plans.micro.summary().dispatches);
+    let micro = plans.micro.clone();
     let mut stepper = Stepper::new(session, plans)?;
     stepper.restore(&state)?;
     write_inputs(&mut stepper, &config)?;
@@ -74,7 +77,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     host.sort_by(f64::total_cmp);
     let median = times[times.len() / 2];
     let images = config.training.micro_batch();
-    let _ = tokenizer;
+    let plan = stepper.micro();
+    let kernels = stepper.session.profile(plan)?.map(|seconds| shares(&micro, &seconds)).unwrap_or_default();
     let report = json!({
         "preset": config.preset,
         "device": stepper.session.device(),
@@ -88,6 +92,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         "images_per_second": images as f64 / median,
         "gflops": flops as f64 / 1e9 / median,
         "allocated_bytes": stepper.session.allocated(),
+        "kernels": kernels.iter().map(|k| json!({
+            "op": k.op, "count": k.count, "seconds": k.seconds, "share": k.share, "gflops": k.gflops, "gbytes_per_second": k.gbs,
+        })).collect::<Vec<_>>(),
     });
     if args.json {
         println!("{report:#}");
@@ -106,8 +113,52 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             flops as f64 / 1e9,
             stepper.session.allocated() as f64 / f64::from(1 << 20)
         );
+        for k in kernels.iter().take(14) {
+            println!(
+                "  {:24} x{:<4} {:>5.1} % {:>9.2} ms {:>8.1} GFLOP/s {:>7.1} GB/s",
+                k.op,
+                k.count,
+                100.0 * k.share,
+                1e3 * k.seconds,
+                k.gflops,
+                k.gbs
+            );
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Time of all applications of one op in a step.
+struct Share {
+    op: &'static str,
+    count: usize,
+    seconds: f64,
+    share: f64,
+    gflops: f64,
+    gbs: f64,
+}
+
+/// Sums the times of steps by op, largest first.
+fn shares(plan: &Plan, seconds: &[f64]) -> Vec<Share> {
+    let mut by_op: BTreeMap<&'static str, (usize, f64, u64, u64)> = BTreeMap::new();
+    for (step, s) in plan.steps.iter().zip(seconds) {
+        let e = by_op.entry(step.op.name()).or_default();
+        *e = (e.0 + 1, e.1 + s, e.2 + step.cost.flops, e.3 + step.cost.bytes);
+    }
+    let total: f64 = seconds.iter().sum();
+    let mut all: Vec<Share> = by_op
+        .into_iter()
+        .map(|(op, (count, s, flops, bytes))| Share {
+            op,
+            count,
+            seconds: s,
+            share: s / total,
+            gflops: flops as f64 / s / 1e9,
+            gbs: bytes as f64 / s / 1e9,
+        })
+        .collect();
+    all.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+    all
 }
 
 fn one(stepper: &mut Stepper, hyper: &Hyper) -> Result<()> {

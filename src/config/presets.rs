@@ -68,9 +68,9 @@ fn nano() -> RunConfig {
         model: vit(32, 4, 64, 4, 2, 256),
         tokenizer: DvaeConfig { n_hid: 32, n_init: 16, groups: 3, blocks: 1, pools: 2, vocab: 256 },
         tokenizer_training: TokenizerRecipe {
-            steps: 800,
+            steps: 2000,
             batch: 16,
-            lr: 6e-3,
+            lr: 1e-2,
             min_lr: 6e-4,
             warmup: 0.05,
             beta: 1.0,
@@ -79,10 +79,10 @@ fn nano() -> RunConfig {
             tau_fall: 0.8,
             weight_decay: 1e-4,
             ema: 0.995,
-            clip: 0.0,
+            clip: 1.0,
         },
         training: PretrainRecipe {
-            steps: 400,
+            steps: 600,
             batch: 64,
             accumulate: 1,
             recompute: false,
@@ -94,8 +94,8 @@ fn nano() -> RunConfig {
             clip: 3.0,
         },
         mask: MaskConfig { num_mask_patches: 25, min_block: 4, kind: MaskChoice::Blockwise },
-        augment: augment(0.4, 0.3),
-        schedule: Cadence { log_every: 1, eval_every: 100, save_every: 100, keep: 2 },
+        augment: augment(0.4, 0.4),
+        schedule: Cadence { log_every: 1, eval_every: 200, save_every: 200, keep: 2 },
     }
 }
 

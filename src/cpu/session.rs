@@ -326,6 +326,16 @@ impl<T: Dispatch> Session for CpuSession<T> {
         }
         Ok(())
     }
+    fn profile(&mut self, id: PlanId) -> Result<Option<Vec<f64>>> {
+        let loaded = self.loaded(id)?;
+        let (plan, ins, outs) = (loaded.plan.clone(), loaded.ins.clone(), loaded.outs.clone());
+        let timed = (0..plan.steps.len()).map(|s| {
+            let start = std::time::Instant::now();
+            self.step(&plan, s, &ins[s], &outs[s]);
+            start.elapsed().as_secs_f64()
+        });
+        Ok(Some(timed.collect()))
+    }
     fn fetch(&mut self, id: PlanId, outputs: &[&str]) -> Result<Ticket> {
         let plan = self.loaded(id)?.plan.clone();
         let mut all = Vec::new();
