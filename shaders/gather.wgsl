@@ -54,10 +54,10 @@ fn words(@builtin(global_invocation_id) gid: vec3<u32>) {
     if i >= p.n {
         return;
     }
-    let from = index[i];
+    let at = index[i];
     var word = 0u;
-    if from < p.c {
-        word = x[from];
+    if at < p.c {
+        word = x[at];
     }
     y[i] = word;
 }

@@ -8,7 +8,7 @@ struct Params {
     h: u32,
     w: u32,
     c: u32,
-    patch: u32,
+    side: u32,
 }
 @group(1) @binding(0) var<uniform> p: Params;
 @group(0) @binding(0) var<storage, read_write> y: array<f32>;
@@ -20,12 +20,12 @@ fn patchify(@builtin(global_invocation_id) gid: vec3<u32>) {
     if i >= p.n {
         return;
     }
-    let size = p.patch * p.patch;
+    let size = p.side * p.side;
     let row = i / (p.c * size);
     let e = i % (p.c * size);
-    let gw = p.w / p.patch;
-    let line = row / gw * p.patch + e / p.patch % p.patch; // over images and rows of x
-    let col = row % gw * p.patch + e % p.patch;
+    let gw = p.w / p.side;
+    let line = row / gw * p.side + e / p.side % p.side; // over images and rows of x
+    let col = row % gw * p.side + e % p.side;
     y[i] = x[(line * p.w + col) * p.c + e / size];
 }
 
@@ -39,6 +39,6 @@ fn unpatchify(@builtin(global_invocation_id) gid: vec3<u32>) {
     let pixel = i / p.c;
     let line = pixel / p.w;
     let col = pixel % p.w;
-    let row = line / p.patch * (p.w / p.patch) + col / p.patch;
-    y[i] = x[((row * p.c + ch) * p.patch + line % p.patch) * p.patch + col % p.patch];
+    let row = line / p.side * (p.w / p.side) + col / p.side;
+    y[i] = x[((row * p.c + ch) * p.side + line % p.side) * p.side + col % p.side];
 }

@@ -4,14 +4,26 @@
 //! models --draw--> Graph --grad--> Graph --compile--> Plan --load--> Session --run--> results
 //! ```
 
+#[cfg(feature = "cli")]
+pub mod cli;
+pub mod config;
 pub mod cpu;
+pub mod data;
+pub mod device;
 pub mod error;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod graph;
+pub mod io;
+pub mod models;
 pub mod ops;
+pub mod optim;
 pub mod plan;
 pub mod rng;
+#[cfg(feature = "cli")]
+pub mod runs;
 pub mod session;
+pub mod tasks;
+pub mod train;
 
 pub use error::{Error, ErrorKind, Result};

@@ -1,1 +1,5 @@
-fn main() {}
+//! The program `beit`: hands over to the command line.
+
+fn main() -> std::process::ExitCode {
+    beit::cli::main()
+}

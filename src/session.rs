@@ -97,6 +97,14 @@ pub trait Session: Send {
     /// # Errors
     /// If the device was lost or the wait passed its time limit.
     fn take(&mut self, ticket: Ticket, wait: bool) -> Result<Option<Vec<HostData>>>;
+    /// Runs a plan and times each of its steps, in seconds; `None` where the device cannot tell.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    fn profile(&mut self, plan: PlanId) -> Result<Option<Vec<f64>>> {
+        self.run(plan)?;
+        Ok(None)
+    }
     /// Bytes allocated for pages, slots, inputs and uniforms.
     fn allocated(&self) -> u64;
     /// Waits until all submitted work is done.

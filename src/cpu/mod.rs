@@ -8,4 +8,4 @@ mod session;
 
 pub(crate) use par::{chunked_sum, par_chunks, par_chunks2, par_map};
 pub use real::{Mat, Real};
-pub use session::CpuSession;
+pub use session::{CpuSession, Dispatch};

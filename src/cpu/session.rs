@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// How the CPU session calls an op's kernel in its float type.
-trait Dispatch: Real {
+pub trait Dispatch: Real {
+    /// Runs the CPU kernel of a step.
     fn dispatch(step: &Step, args: &mut Args<'_, Self>);
 }
 impl Dispatch for f32 {
@@ -324,6 +325,16 @@ impl<T: Dispatch> Session for CpuSession<T> {
             self.step(&plan, s, &ins[s], &outs[s]);
         }
         Ok(())
+    }
+    fn profile(&mut self, id: PlanId) -> Result<Option<Vec<f64>>> {
+        let loaded = self.loaded(id)?;
+        let (plan, ins, outs) = (loaded.plan.clone(), loaded.ins.clone(), loaded.outs.clone());
+        let timed = (0..plan.steps.len()).map(|s| {
+            let start = std::time::Instant::now();
+            self.step(&plan, s, &ins[s], &outs[s]);
+            start.elapsed().as_secs_f64()
+        });
+        Ok(Some(timed.collect()))
     }
     fn fetch(&mut self, id: PlanId, outputs: &[&str]) -> Result<Ticket> {
         let plan = self.loaded(id)?.plan.clone();

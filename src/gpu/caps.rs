@@ -132,8 +132,10 @@ impl Gpu {
         let (features, limits) = if guaranteed_only {
             (wgpu::Features::empty(), wgpu::Limits::default())
         } else {
-            let useful =
-                wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP;
+            let useful = wgpu::Features::TIMESTAMP_QUERY
+                | wgpu::Features::SHADER_F16
+                | wgpu::Features::SHADER_INT64
+                | wgpu::Features::SUBGROUP;
             (adapter.features() & useful, adapter.limits())
         };
         let descriptor = wgpu::DeviceDescriptor {
@@ -184,6 +186,7 @@ impl Gpu {
             max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
             subgroup_size: if subgroups { raw.subgroup_min_size } else { 0 },
             f16: features.contains(wgpu::Features::SHADER_F16),
+            int64: features.contains(wgpu::Features::SHADER_INT64),
         };
         Ok(Gpu { device, queue, lost: Arc::default(), info, caps })
     }

@@ -55,3 +55,11 @@ impl Op for Accumulate {
     }
     cpu_kernel!();
 }
+
+/// Applications for the generic suite.
+pub(crate) fn samples(b: &mut super::samples::Builder) {
+    use super::samples::Fill::Normal;
+    for s in super::samples::ODD {
+        b.add(Accumulate, &[(s, Normal), (s, Normal)]);
+    }
+}

@@ -139,3 +139,18 @@ impl Op for AdamW {
     }
     cpu_kernel!();
 }
+
+/// Applications for the generic suite.
+pub(crate) fn samples(b: &mut super::samples::Builder) {
+    use super::samples::Fill::{Constant, Normal, Uniform};
+    let control: &[usize] = &[CONTROL_LEN];
+    let hyper: (&[usize], _) = (&[HYPER_LEN], Uniform(0.1, 0.9));
+    for n in [1, 7, 63, 64, 65, 127, 257, 4097, 64 * 257 + 1] {
+        let (page, groups): (&[usize], &[usize]) = (&[n], &[2 * n.div_ceil(GROUP)]);
+        let state = [(page, Normal), (page, Normal), (page, Uniform(0.0, 1.0)), (page, Normal)];
+        for control in [(control, Uniform(0.1, 0.9)), (control, Constant(0.0))] {
+            let rest = [control, hyper, (groups, Uniform(0.1, 1.0))];
+            b.add(AdamW, &[&state[..], &rest[..]].concat());
+        }
+    }
+}

@@ -117,3 +117,13 @@ impl Op for Scale {
     }
     cpu_kernel!();
 }
+
+/// Applications for the generic suite.
+pub(crate) fn samples(b: &mut super::samples::Builder) {
+    use super::samples::Fill::Normal;
+    for (i, s) in super::samples::ODD.iter().enumerate() {
+        let factor = [1.0, -0.375, 2.5][i % 3];
+        b.add(AddScaled { s: factor }, &[(s, Normal), (s, Normal)]);
+        b.add(Scale { s: -factor }, &[(s, Normal)]);
+    }
+}

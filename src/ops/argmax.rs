@@ -54,3 +54,14 @@ impl Op for Argmax {
     }
     cpu_kernel!();
 }
+
+/// Applications for the generic suite.
+pub(crate) fn samples(b: &mut super::samples::Builder) {
+    use super::samples::Fill::{Constant, Normal, Ties};
+    for s in super::samples::ROWS {
+        for fill in [Normal, Ties, Constant(-1.5)] {
+            b.add(Argmax, &[(s, fill)]);
+        }
+    }
+    b.add(Argmax, &[(&[super::samples::MANY_ROWS, 3], Normal)]);
+}

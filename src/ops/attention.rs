@@ -180,6 +180,39 @@ impl Op for Attention {
     cpu_kernel!();
 }
 
+/// Applications for the generic suite.
+pub(crate) fn samples(b: &mut super::samples::Builder) {
+    use super::samples::Fill::Normal;
+    for (batch, tokens, hd, spec) in sample_sizes() {
+        let qkv = [batch, tokens, 3 * spec.heads * hd];
+        let table = [spec.table_rows(), spec.heads];
+        let inputs: [(&[usize], _); 2] = [(&qkv, Normal), (&table, Normal)];
+        b.add(Attention { spec }, &inputs[..1 + usize::from(spec.grid.is_some())]);
+    }
+}
+
+/// (images, tokens, head width, spec) of the samples of attention and its vjp.
+pub(crate) fn sample_sizes() -> Vec<(usize, usize, usize, AttentionSpec)> {
+    let plain = [(1, 1, 1, 1), (2, 3, 5, 1), (1, 17, 8, 3), (2, 33, 16, 2), (1, 65, 32, 1), (3, 7, 3, 2)];
+    let plain = plain.map(|(b, n, hd, heads)| (b, n, hd, AttentionSpec { heads, grid: None }));
+    let grids = [
+        (1, (1, 1), 4, 1),
+        (2, (2, 2), 8, 2),
+        (1, (2, 3), 5, 3),
+        (2, (3, 2), 16, 1),
+        (1, (1, 5), 7, 2),
+        (9, (2, 2), 4, 2),
+        (17, (1, 3), 3, 1),
+        (2, (4, 4), 32, 2),
+        (2, (5, 7), 16, 2),
+        (1, (8, 8), 64, 2),
+        (1, (14, 14), 8, 1),
+    ];
+    let grids = grids
+        .map(|(b, grid, hd, heads)| (b, grid.0 * grid.1 + 1, hd, AttentionSpec { heads, grid: Some(grid) }));
+    [&plain[..], &grids[..]].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::AttentionSpec;

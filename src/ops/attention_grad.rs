@@ -142,3 +142,16 @@ impl Op for AttentionGrad {
     }
     cpu_kernel!();
 }
+
+/// Applications for the generic suite.
+pub(crate) fn samples(b: &mut super::samples::Builder) {
+    use super::samples::Fill::{Normal, Uniform};
+    for (batch, tokens, hd, spec) in super::attention::sample_sizes() {
+        let o = [batch, tokens, spec.heads * hd];
+        let (qkv, lse) = ([batch, tokens, 3 * o[2]], [batch, spec.heads, tokens]);
+        let table = [spec.table_rows(), spec.heads];
+        let inputs: [(&[usize], _); 5] =
+            [(&o, Normal), (&qkv, Normal), (&o, Normal), (&lse, Uniform(2.0, 4.0)), (&table, Normal)];
+        b.add(AttentionGrad { spec }, &inputs[..4 + usize::from(spec.grid.is_some())]);
+    }
+}

@@ -102,3 +102,21 @@ impl Op for ClipControl {
     }
     cpu_kernel!();
 }
+
+/// Applications for the generic suite.
+pub(crate) fn samples(b: &mut super::samples::Builder) {
+    use super::samples::Fill::{Constant, Head, Uniform};
+    // Clipped, not clipped, clipping off, a norm that is not finite.
+    for (control, hyper) in [
+        (Head(50.0), Uniform(0.1, 0.4)),
+        (Head(0.5), Uniform(0.5, 0.9)),
+        (Head(1e6), Uniform(0.1, 0.9)),
+        (Head(0.0), Uniform(0.1, 0.9)),
+        (Head(1e-8), Uniform(0.1, 0.9)),
+        (Head(0.25), Constant(0.0)),
+        (Head(f32::INFINITY), Uniform(0.1, 0.9)),
+        (Constant(0.0), Uniform(0.1, 0.9)),
+    ] {
+        b.add(ClipControl, &[(&[CONTROL_LEN], control), (&[HYPER_LEN], hyper)]);
+    }
+}

@@ -93,3 +93,13 @@ impl Op for ScaleBy {
     }
     cpu_kernel!();
 }
+
+/// Applications for the generic suite.
+pub(crate) fn samples(b: &mut super::samples::Builder) {
+    use super::samples::Fill::{Constant, Normal};
+    for (i, s) in super::samples::ODD.iter().enumerate() {
+        let factor: (&[usize], _) = (&[1], if i % 4 == 3 { Constant(0.0) } else { Normal });
+        b.add(Combine, &[(s, Normal), (s, Normal), factor]);
+        b.add(ScaleBy, &[(s, Normal), factor]);
+    }
+}

@@ -246,3 +246,29 @@ impl Op for Conv2dGradWeight {
     }
     cpu_kernel!();
 }
+
+/// Applications for the generic suite.
+pub(crate) fn samples(b: &mut super::samples::Builder) {
+    use super::samples::Fill::Normal;
+    for (batch, h, w, c, o, k) in [
+        (1, 1, 1, 1, 1, 3),
+        (1, 5, 7, 3, 4, 3),
+        (2, 4, 4, 1, 5, 3),
+        (3, 3, 2, 2, 3, 5),
+        (1, 9, 5, 3, 8, 7),
+        (2, 8, 8, 17, 33, 3),
+        (1, 1, 13, 5, 2, 3),
+        (1, 16, 16, 4, 65, 3),
+        (2, 3, 5, 7, 9, 1),
+        (1, 17, 33, 2, 3, 3),
+        (5, 2, 2, 3, 3, 3),
+        (1, 6, 6, 32, 16, 3),
+        (1, 7, 9, 64, 8, 3),
+    ] {
+        let (x, y, weight): (&[usize], &[usize], &[usize]) =
+            (&[batch, h, w, c], &[batch, h, w, o], &[o, c, k, k]);
+        b.add(Conv2d, &[(x, Normal), (weight, Normal), (&[o], Normal)]);
+        b.add(Conv2dGradInput, &[(y, Normal), (weight, Normal)]);
+        b.add(Conv2dGradWeight { k }, &[(y, Normal), (x, Normal)]);
+    }
+}

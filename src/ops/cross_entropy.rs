@@ -160,3 +160,20 @@ pub(crate) fn totals_call(rows: usize, weights: Arg) -> KernelCall {
     let call = call.bind(Arg::Out(2), Access::Read).bind(weights, Access::Read);
     call.words(&[rows, 1, 1]).alone(1)
 }
+
+/// Applications for the generic suite.
+pub(crate) fn samples(b: &mut super::samples::Builder) {
+    use super::samples::Fill::{Constant, Normal, Ties, Uniform, Words};
+    let large: &[&[usize]] = &[&[65, 33], &[3, 8193], &[super::samples::MANY_ROWS, 2]];
+    for (i, s) in super::samples::ROWS.iter().chain(large).enumerate() {
+        let (v, m) = (s[s.len() - 1], s[..s.len() - 1].iter().product());
+        let logits = [Normal, Ties, Uniform(-40.0, 40.0), Constant(1.0)][i % 4];
+        let (rows, labels): (&[usize], _) = (&[m], Words(v as u32));
+        let stats: (&[usize], _) = (&[m, 3], Uniform(3.0, 5.0));
+        for weights in [Uniform(0.0, 1.0), Constant(0.0)].into_iter().take(1 + usize::from(i == 4)) {
+            b.add(CrossEntropy, &[(s, logits), (rows, labels), (rows, weights)]);
+            let one: (&[usize], _) = (&[1], Normal);
+            b.add(CrossEntropyGrad, &[one, (s, Normal), (rows, labels), (rows, weights), stats]);
+        }
+    }
+}

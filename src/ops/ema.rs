@@ -55,3 +55,14 @@ impl Op for Ema {
     }
     cpu_kernel!();
 }
+
+/// Applications for the generic suite.
+pub(crate) fn samples(b: &mut super::samples::Builder) {
+    use super::samples::Fill::{Constant, Normal, Uniform};
+    for s in super::samples::ODD {
+        for control in [Uniform(0.1, 0.9), Constant(0.0)] {
+            let hyper: (&[usize], _) = (&[HYPER_LEN], Uniform(0.1, 0.9));
+            b.add(Ema, &[(s, Normal), (s, Normal), (&[CONTROL_LEN], control), hyper]);
+        }
+    }
+}

@@ -63,7 +63,7 @@ impl Embed {
         let pos = if self.pos { Some(args.real(if self.masked { 4 } else { 2 })) } else { None };
         par_chunks(args.out(0), d, |row, x| {
             let (b, t) = (row / (n + 1), row % (n + 1));
-            let patch = b * n + t.wrapping_sub(1);
+            let patch = (b * n + t).wrapping_sub(1);
             if t == 0 {
                 x.copy_from_slice(cls);
             } else if self.masked && mask[patch] != 0 {
@@ -233,4 +233,31 @@ impl Op for EmbedGradParams {
         Ok(kernels)
     }
     cpu_kernel!();
+}
+
+/// Applications for the generic suite.
+pub(crate) fn samples(b: &mut super::samples::Builder) {
+    use super::samples::Fill::{Normal, Words};
+    for (batch, n, d) in [(1, 1, 1), (2, 3, 5), (1, 17, 33), (3, 4, 65), (2, 5, 256), (33, 2, 3), (1, 257, 7)]
+    {
+        let (patches, tokens, token) = ([batch, n, d], [batch, n + 1, d], [1, 1, d]);
+        let (cells, positions) = ([batch, n], [1, n + 1, d]);
+        for (masked, pos) in [(false, false), (true, false), (false, true), (true, true)] {
+            let mut inputs: Vec<(&[usize], _)> = vec![(&patches, Normal), (&token, Normal)];
+            let mut grads: Vec<(&[usize], _)> = vec![(&tokens, Normal)];
+            let mut shapes = vec![token.to_vec()];
+            if masked {
+                inputs.extend([(&token[..], Normal), (&cells[..], Words(2))]);
+                grads.push((&cells, Words(2)));
+                shapes.push(token.to_vec());
+            }
+            if pos {
+                inputs.push((&positions, Normal));
+                shapes.push(positions.to_vec());
+            }
+            b.add(Embed { masked, pos }, &inputs);
+            b.add(EmbedGradPatches { masked }, &grads);
+            b.add(EmbedGradParams { masked, pos, shapes }, &grads);
+        }
+    }
 }

@@ -48,3 +48,10 @@ impl Op for Constant {
     }
     cpu_kernel!();
 }
+
+/// Applications for the generic suite.
+pub(crate) fn samples(b: &mut super::samples::Builder) {
+    for (i, s) in super::samples::ODD.iter().enumerate() {
+        b.add(Constant { value: [1.0, 0.0, -2.75][i % 3], shape: s.to_vec() }, &[]);
+    }
+}

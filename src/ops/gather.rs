@@ -138,3 +138,30 @@ impl Op for GatherWords {
     }
     cpu_kernel!();
 }
+
+/// Applications for the generic suite.
+pub(crate) fn samples(b: &mut super::samples::Builder) {
+    use super::samples::Fill::{self, InverseSteps, Normal, Words};
+    use super::samples::Steps;
+    let cases: [(&[usize], usize); 9] = [
+        (&[1, 1], 1),
+        (&[5, 3], 2),
+        (&[17, 33], 7),
+        (&[65, 5], 65),
+        (&[7, 257], 3),
+        (&[2, 9, 4], 11),
+        (&[3, 5, 64], 1),
+        (&[257, 65], 129),
+        (&[super::samples::MANY_ROWS, 1], 255),
+    ];
+    for (s, slots) in cases {
+        let (rows, c) = (s[..s.len() - 1].iter().product::<usize>(), s[s.len() - 1]);
+        let steps = Steps { first: 3 % rows as u32, step: rows as u32 - 1, rows: rows as u32 };
+        let inverse: (&[usize], _) = (&[rows], InverseSteps(steps, slots as u32));
+        b.add(GatherRows, &[(s, Normal), (&[slots], Fill::Steps(steps)), inverse]);
+        // Padding: two slots more than the inverse knows.
+        b.add_kinked(GatherRows, &[(s, Normal), (&[slots + 2], Fill::Steps(steps)), inverse]);
+        b.add(GatherRowsGrad { shape: s.to_vec() }, &[(&[slots + 2, c], Normal), inverse]);
+        b.add(GatherWords, &[(&[rows], Words(u32::MAX)), (&[slots], Words(rows as u32 + 3))]);
+    }
+}

@@ -99,3 +99,15 @@ impl Op for GeluGrad {
     }
     cpu_kernel!();
 }
+
+/// Applications for the generic suite.
+pub(crate) fn samples(b: &mut super::samples::Builder) {
+    use super::samples::Fill::{Normal, Uniform};
+    for (i, s) in super::samples::ODD.iter().enumerate() {
+        let x = [Normal, Uniform(-6.0, 6.0)][i % 2];
+        b.add(Gelu, &[(s, x)]);
+        b.add(GeluGrad, &[(s, Normal), (s, x)]);
+    }
+    b.add(Gelu, &[(&[33], Uniform(-20.0, 20.0))]);
+    b.add(GeluGrad, &[(&[33], Normal), (&[33], Uniform(-20.0, 20.0))]);
+}

@@ -182,12 +182,12 @@ impl Gemm {
             },
             _ => *self,
         };
-        let (a_len, b_len) =
-            (if g.a.transposed { g.m } else { g.k }, if g.b.transposed { g.k } else { g.n });
+        let (a_len, b_len) = (if g.a.transposed { g.m } else { g.k }, if g.b.transposed { g.k } else { g.n });
         let tile = variant.tile();
         let (tiles_m, tiles_n) = (g.m.div_ceil(tile.0), g.n.div_ceil(tile.1));
         let shader = if matches!(variant, Variant::Tile { .. }) { "matmul_tile" } else { "matmul" };
-        let mut call = KernelCall::new(shader, "main").bind(g.a.arg, Access::Read).bind(g.b.arg, Access::Read);
+        let mut call =
+            KernelCall::new(shader, "main").bind(g.a.arg, Access::Read).bind(g.b.arg, Access::Read);
         if let Some((bias, _)) = g.bias {
             call = call.bind(bias, Access::Read);
         }

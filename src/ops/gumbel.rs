@@ -129,3 +129,15 @@ impl Op for SoftmaxGrad {
     }
     cpu_kernel!();
 }
+
+/// Applications for the generic suite.
+pub(crate) fn samples(b: &mut super::samples::Builder) {
+    use super::samples::Fill::{Constant, Normal, Uniform, Words};
+    let many: &[usize] = &[super::samples::MANY_ROWS, 2];
+    for (i, s) in super::samples::ROWS.iter().chain([&many]).enumerate() {
+        let tau: (&[usize], _) = (&[1], [Uniform(0.5, 1.0), Constant(1.0)][i % 2]);
+        b.add(GumbelSoftmax, &[(s, Normal), tau, (s, Normal)]);
+        b.add(GumbelSoftmax, &[(s, Normal), tau, (&[4], Words(u32::MAX))]);
+        b.add(SoftmaxGrad, &[(s, Normal), (s, Uniform(0.0, 1.0)), tau]);
+    }
+}

@@ -146,3 +146,31 @@ impl Op for HeadLossGrad {
     }
     cpu_kernel!();
 }
+
+/// Applications for the generic suite.
+pub(crate) fn samples(b: &mut super::samples::Builder) {
+    use super::samples::Fill::{Constant, Normal, Uniform, Words};
+    for (m, d, v) in [
+        (1, 1, 1),
+        (1, 7, 2),
+        (2, 3, 5),
+        (7, 17, 33),
+        (33, 65, 17),
+        (65, 16, 129),
+        (257, 5, 3),
+        (513, 2, 7),
+        (3, 64, 1025),
+        (5, 8, 8192),
+        (64, 32, 256),
+        (1, 257, 255),
+    ] {
+        let x: [(&[usize], _); 3] = [(&[m, d], Normal), (&[v, d], Uniform(-0.5, 0.5)), (&[v], Normal)];
+        let labels: (&[usize], _) = (&[m], Words(v as u32));
+        let stats: (&[usize], _) = (&[m, 3], Uniform(6.0, 8.0));
+        for weights in [Uniform(0.0, 1.0), Constant(0.0)].into_iter().take(1 + usize::from(m == 7)) {
+            let rest: [(&[usize], _); 2] = [labels, (&[m], weights)];
+            b.add(HeadLoss, &[&x[..], &rest[..]].concat());
+            b.add(HeadLossGrad, &[&[(&[1][..], Normal)], &x[..], &rest[..], &[stats]].concat());
+        }
+    }
+}

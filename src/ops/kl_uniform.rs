@@ -111,3 +111,14 @@ impl Op for KlUniformGrad {
     }
     cpu_kernel!();
 }
+
+/// Applications for the generic suite.
+pub(crate) fn samples(b: &mut super::samples::Builder) {
+    use super::samples::Fill::{Normal, Uniform};
+    let many: &[usize] = &[super::samples::MANY_ROWS, 2];
+    for (i, s) in super::samples::ROWS.iter().chain([&many]).enumerate() {
+        let logits = [Normal, Uniform(-9.0, 9.0)][i % 2];
+        b.add(KlUniform, &[(s, logits)]);
+        b.add(KlUniformGrad, &[(&s[..s.len() - 1], Normal), (s, logits)]);
+    }
+}

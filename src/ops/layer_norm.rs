@@ -190,3 +190,19 @@ impl Op for LayerNormGradParams {
     }
     cpu_kernel!();
 }
+
+/// Applications for the generic suite.
+pub(crate) fn samples(b: &mut super::samples::Builder) {
+    use super::samples::Fill::{Normal, Uniform};
+    let large: &[&[usize]] = &[&[7, 768], &[super::samples::MANY_ROWS, 3]];
+    for (i, s) in super::samples::ROWS.iter().chain(large).enumerate() {
+        let (d, rows) = (s[s.len() - 1], s[..s.len() - 1].iter().product());
+        let eps = if d < 16 { 0.1 } else { 1e-6 };
+        let (width, stats): (&[usize], &[usize]) = (&[d], &[rows, 2]);
+        let x = [Normal, Uniform(9.0, 11.0)][usize::from(i % 3 == 2)];
+        b.add(LayerNorm { eps }, &[(s, x), (width, Normal), (width, Normal)]);
+        let stats = (stats, Uniform(0.5, 1.5));
+        b.add(LayerNormGradInput, &[(s, Normal), (s, Normal), (width, Normal), stats]);
+        b.add(LayerNormGradParams { shape: vec![d] }, &[(s, Normal), (s, Normal), stats]);
+    }
+}

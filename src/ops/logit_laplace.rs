@@ -116,3 +116,18 @@ impl Op for LogitLaplaceGrad {
     }
     cpu_kernel!();
 }
+
+/// Applications for the generic suite.
+pub(crate) fn samples(b: &mut super::samples::Builder) {
+    use super::samples::Fill::{Constant, Normal, Uniform};
+    for s in super::samples::ROWS {
+        let mut params = s.to_vec();
+        params[s.len() - 1] *= 2;
+        let target = (*s, Uniform(0.1, 0.9));
+        b.add(LogitLaplace, &[(&params, Normal), target]);
+        b.add(LogitLaplaceGrad, &[(s, Normal), (&params, Normal), target]);
+    }
+    // Exactly at the kink: logit(1/2) = 0 = μ.
+    b.add_kinked(LogitLaplace, &[(&[5, 6], Constant(0.0)), (&[5, 3], Constant(0.5))]);
+    b.add(LogitLaplaceGrad, &[(&[5, 3], Normal), (&[5, 6], Constant(0.0)), (&[5, 3], Constant(0.5))]);
+}

@@ -129,3 +129,37 @@ impl Op for Matmul {
     }
     cpu_kernel!();
 }
+
+/// Applications for the generic suite.
+pub(crate) fn samples(b: &mut super::samples::Builder) {
+    use super::samples::Fill::Normal;
+    for (i, (m, n, k)) in [
+        (1, 1, 1),
+        (1, 17, 3),
+        (5, 1, 7),
+        (3, 5, 2),
+        (17, 33, 65),
+        (65, 17, 33),
+        (33, 65, 17),
+        (64, 64, 64),
+        (65, 129, 31),
+        (257, 3, 5),
+        (2, 255, 256),
+        (33, 17, 4097),
+        (128, 96, 64),
+        (257, 64, 1),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for (j, (ta, tb)) in
+            [(false, true), (false, false), (true, false), (true, true)].into_iter().enumerate()
+        {
+            let bias = (i + j) % 2 == 0;
+            let (left, right) = (if ta { [k, m] } else { [m, k] }, if tb { [n, k] } else { [k, n] });
+            let inputs: [(&[usize], _); 3] = [(&left, Normal), (&right, Normal), (&[n], Normal)];
+            let op = Matmul { m, n, k, ta, tb, bias, shape: vec![m, n] };
+            b.add(op, &inputs[..2 + usize::from(bias)]);
+        }
+    }
+}

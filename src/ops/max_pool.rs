@@ -111,3 +111,29 @@ impl Op for MaxPoolGrad {
     }
     cpu_kernel!();
 }
+
+/// Applications for the generic suite.
+pub(crate) fn samples(b: &mut super::samples::Builder) {
+    use super::samples::Fill::{Constant, Normal, Ties};
+    let shapes: [[usize; 4]; 9] = [
+        [1, 2, 2, 1],
+        [1, 2, 6, 3],
+        [2, 4, 4, 5],
+        [3, 6, 2, 17],
+        [1, 8, 10, 65],
+        [2, 14, 6, 4],
+        [1, 34, 66, 3],
+        [5, 2, 2, 257],
+        [1, 16, 16, 64],
+    ];
+    for [batch, h, w, c] in shapes {
+        let (x, y) = ([batch, h, w, c], [batch, h / 2, w / 2, c]);
+        b.add(MaxPool, &[(&x, Normal)]);
+        for fill in [Ties, Constant(0.0)] {
+            b.add_kinked(MaxPool, &[(&x, fill)]);
+        }
+        for fill in [Normal, Ties] {
+            b.add(MaxPoolGrad, &[(&y, Normal), (&x, fill)]);
+        }
+    }
+}

@@ -166,10 +166,13 @@ impl Vjp<'_> {
     /// The cotangent of the first result.
     ///
     /// # Errors
-    /// If only other results were used, which the op does not support.
+    /// If the others (statistics, accuracies) were used too: a vjp that read only the first would lose their part.
     pub fn cotangent(&self) -> Result<Var> {
-        self.cotangents[0]
-            .ok_or_else(|| crate::error::Error::shape("gradient of an auxiliary result is not defined"))
+        let auxiliary = || crate::error::Error::shape("gradient of an auxiliary result is not defined");
+        match &self.cotangents[..] {
+            [Some(first), others @ ..] if others.iter().all(Option::is_none) => Ok(*first),
+            _ => Err(auxiliary()),
+        }
     }
 }
 

@@ -81,3 +81,17 @@ impl Op for Norm2Accumulate {
     }
     cpu_kernel!();
 }
+
+/// Applications for the generic suite.
+pub(crate) fn samples(b: &mut super::samples::Builder) {
+    use super::samples::Fill::{Normal, Uniform};
+    for n in [1, 5, 255, 257, 4095, 4096, 4097, 10_007, 257 * BLOCK + 1] {
+        b.add(Norm2, &[(&[n], Normal)]);
+    }
+    for n in [1, 3, 64, 65, 255, 257, 1031] {
+        for first in [true, false] {
+            let control: (&[usize], _) = (&[super::CONTROL_LEN], Uniform(0.1, 0.9));
+            b.add(Norm2Accumulate { first }, &[control, (&[n], Uniform(0.0, 1.0))]);
+        }
+    }
+}

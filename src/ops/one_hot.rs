@@ -55,3 +55,22 @@ impl Op for OneHot {
     }
     cpu_kernel!();
 }
+
+/// Applications for the generic suite.
+pub(crate) fn samples(b: &mut super::samples::Builder) {
+    use super::samples::Fill::Words;
+    let shapes: [(&[usize], usize); 8] = [
+        (&[1], 1),
+        (&[3], 2),
+        (&[2, 5], 17),
+        (&[7], 65),
+        (&[65], 255),
+        (&[2, 3, 3], 257),
+        (&[257], 3),
+        (&[super::samples::MANY_ROWS], 2),
+    ];
+    for (s, classes) in shapes {
+        b.add(OneHot { classes }, &[(s, Words(classes as u32))]);
+        b.add(OneHot { classes }, &[(s, Words(classes as u32 + 3))]);
+    }
+}

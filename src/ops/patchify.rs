@@ -118,3 +118,23 @@ fn copy(entry: &'static str, image: &TensorType, patch: usize) -> Kernels {
     let call = KernelCall::new("patchify", entry).writes(&[0]).reads(&[0]);
     call.words(&[n, image.dim(1), image.dim(2), image.dim(3), patch]).each(n, 1).into()
 }
+
+/// Applications for the generic suite.
+pub(crate) fn samples(b: &mut super::samples::Builder) {
+    use super::samples::Fill::Normal;
+    for (batch, gh, gw, c, patch) in [
+        (1, 1, 1, 1, 1),
+        (1, 2, 3, 3, 2),
+        (2, 3, 2, 1, 5),
+        (1, 1, 7, 3, 4),
+        (3, 2, 2, 4, 3),
+        (1, 4, 4, 3, 16),
+        (2, 5, 3, 2, 7),
+        (1, 17, 9, 3, 1),
+    ] {
+        let image = [batch, gh * patch, gw * patch, c];
+        b.add(Patchify { patch }, &[(&image, Normal)]);
+        let op = Unpatchify { patch, shape: image.to_vec() };
+        b.add(op, &[(&[batch, gh * gw, c * patch * patch], Normal)]);
+    }
+}

@@ -119,3 +119,17 @@ fn dispatch(entry: &'static str, pool: Pool, tokens: usize, out: &TensorType) ->
     let call = call.define("CLS", u32::from(pool == Pool::Cls)).words(&[n, out.cols() / vec, tokens]);
     call.float((1.0 / (tokens - 1).max(1) as f64) as f32).each(n, vec).into()
 }
+
+/// Applications for the generic suite.
+pub(crate) fn samples(b: &mut super::samples::Builder) {
+    use super::samples::Fill::Normal;
+    for (batch, tokens, d) in
+        [(1, 2, 1), (2, 3, 5), (3, 17, 33), (1, 65, 64), (5, 2, 257), (2, 197, 3), (33, 5, 7)]
+    {
+        for pool in [Pool::Cls, Pool::MeanPatches] {
+            b.add(PoolTokens { pool }, &[(&[batch, tokens, d], Normal)]);
+            b.add(PoolTokensGrad { pool, tokens }, &[(&[batch, d], Normal)]);
+        }
+    }
+    b.add(PoolTokens { pool: Pool::Cls }, &[(&[3, 1, 5], Normal)]);
+}

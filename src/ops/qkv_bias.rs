@@ -85,3 +85,12 @@ impl Op for QkvBiasGrad {
     }
     cpu_kernel!();
 }
+
+/// Applications for the generic suite.
+pub(crate) fn samples(b: &mut super::samples::Builder) {
+    use super::samples::Fill::Normal;
+    for d in [1, 2, 7, 33, 64, 65, 255, 256, 257, 768] {
+        b.add(QkvBias, &[(&[d], Normal), (&[d], Normal)]);
+        b.add(QkvBiasGrad, &[(&[3 * d], Normal)]);
+    }
+}

@@ -224,3 +224,20 @@ fn col_sum_call(from: Arg, to: Arg, (rows, cols, block): (usize, usize, usize), 
     let call = KernelCall::new("reduce", "col_sum").bind(to, Access::Write).bind(from, Access::Read);
     call.words(&[n, rows, cols / vec, block]).each(n, vec)
 }
+
+/// Applications for the generic suite.
+pub(crate) fn samples(b: &mut super::samples::Builder) {
+    use super::samples::Fill::Normal;
+    for (i, s) in super::samples::ODD.iter().enumerate() {
+        let scale = [1.0, -0.25][i % 2];
+        b.add(Sum { scale }, &[(s, Normal)]);
+        b.add(Broadcast { scale, shape: s.to_vec() }, &[(&[1], Normal)]);
+    }
+    let large: &[&[usize]] = &[&[513, 3], &[255, 17], &[256, 65], &[super::samples::MANY_ROWS, 1]];
+    for s in super::samples::ROWS.iter().chain(large) {
+        let cols = s[s.len() - 1];
+        b.add(ColSum { cols, shape: vec![cols] }, &[(s, Normal)]);
+    }
+    b.add(ColSum { cols: 15, shape: vec![1, 3, 5] }, &[(&[7, 3, 5], Normal)]);
+    b.add(ColSum { cols: 105, shape: vec![7, 3, 5] }, &[(&[7, 3, 5], Normal)]);
+}

@@ -86,3 +86,17 @@ impl Op for ReluGrad {
     }
     cpu_kernel!();
 }
+
+/// Applications for the generic suite.
+pub(crate) fn samples(b: &mut super::samples::Builder) {
+    use super::samples::Fill::{Constant, Normal, Ties};
+    for s in super::samples::ODD {
+        b.add(Relu, &[(s, Normal)]);
+        for fill in [Ties, Constant(0.0)] {
+            b.add_kinked(Relu, &[(s, fill)]);
+        }
+        for fill in [Normal, Ties] {
+            b.add(ReluGrad, &[(s, Normal), (s, fill)]);
+        }
+    }
+}

@@ -264,3 +264,24 @@ fn along_runs(caps: &Caps, call: KernelCall, drop: Option<DropPath>, t: &TensorT
     let call = call.words(&[n, t.cols() / vec, per_sample(t) / vec]);
     chance(call, drop).words(&[t.rows(), 0]).runs(caps, n, vec)
 }
+
+/// Applications for the generic suite.
+pub(crate) fn samples(b: &mut super::samples::Builder) {
+    use super::samples::Fill::{Normal, Words};
+    let shapes: [&[usize]; 8] =
+        [&[1, 1], &[2, 3, 5], &[7, 17], &[3, 5, 33], &[33, 2, 65], &[2, 2, 256], &[5, 257], &[3, 261, 4]];
+    for (i, s) in shapes.into_iter().enumerate() {
+        let width = &s[s.len() - 1..];
+        let x = (s, Normal);
+        let drop = [0.0, 0.1, 0.5, 0.9].map(|rate| DropPath { rate, salt: i as u32 })[i % 4];
+        for (gamma, drop) in [(false, None), (true, None), (false, Some(drop)), (true, Some(drop))] {
+            let mut rest: Vec<(&[usize], _)> = vec![];
+            rest.extend(gamma.then_some((width, Normal)));
+            rest.extend(drop.map(|_| (&[4][..], Words(u32::MAX))));
+            b.add(Residual { gamma, drop }, &[&[x, x], &rest[..]].concat());
+            b.add(ResidualGradBranch { gamma, drop }, &[&[x], &rest[..]].concat());
+            let key = &rest[usize::from(gamma)..];
+            b.add(ResidualGradGamma { drop, shape: width.to_vec() }, &[&[x, x], key].concat());
+        }
+    }
+}

@@ -104,3 +104,21 @@ fn dispatch(entry: &'static str, w: usize, c: usize, elements: usize) -> Kernels
     let call = KernelCall::new("upsample", entry).writes(&[0]).reads(&[0]);
     call.words(&[n, w, c / vec]).each(n, vec).into()
 }
+
+/// Applications for the generic suite.
+pub(crate) fn samples(b: &mut super::samples::Builder) {
+    use super::samples::Fill::Normal;
+    for [batch, h, w, c] in [
+        [1, 1, 1, 1],
+        [1, 3, 5, 2],
+        [2, 4, 4, 7],
+        [3, 1, 9, 17],
+        [1, 7, 3, 65],
+        [2, 5, 5, 64],
+        [1, 17, 33, 3],
+        [5, 1, 1, 257],
+    ] {
+        b.add(Upsample, &[(&[batch, h, w, c], Normal)]);
+        b.add(UpsampleGrad, &[(&[batch, 2 * h, 2 * w, c], Normal)]);
+    }
+}

@@ -46,14 +46,16 @@ pub(super) fn lifetimes(
     fixed: &BTreeMap<Var, Place>,
     scratch: &[Vec<TensorType>],
 ) -> Vec<Lifetime> {
+    let stored_in = storage(graph, live);
+    let root = |v: &Var| stored_in.get(v).copied().unwrap_or(*v);
     let mut last: BTreeMap<Var, usize> = BTreeMap::new();
     for (step, &n) in live.iter().enumerate() {
         let node = &graph.nodes[n];
-        for &v in node.inputs.iter().chain(&node.outputs) {
-            last.insert(v, step);
+        for v in node.inputs.iter().chain(&node.outputs) {
+            last.insert(root(v), step);
         }
     }
-    last.extend(graph.outputs().iter().map(|(_, v)| (*v, live.len())));
+    last.extend(graph.outputs().iter().map(|(_, v)| (root(v), live.len())));
     let mut all = Vec::new();
     for (step, &n) in live.iter().enumerate() {
         let node = &graph.nodes[n];
@@ -68,6 +70,19 @@ pub(super) fn lifetimes(
         }
     }
     all
+}
+
+/// For every result of an update in place, the value whose storage it is: that one must live as long as the result.
+fn storage(graph: &Graph, live: &[usize]) -> BTreeMap<Var, Var> {
+    let mut root: BTreeMap<Var, Var> = BTreeMap::new();
+    for &n in live {
+        let node = &graph.nodes[n];
+        for &(i, o) in node.op.in_place() {
+            let operand = node.inputs[i];
+            root.insert(node.outputs[o], root.get(&operand).copied().unwrap_or(operand));
+        }
+    }
+    root
 }
 
 fn lifetime(owner: Owner, ty: &TensorType, first: usize, last: usize) -> Lifetime {

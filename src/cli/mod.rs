@@ -1,0 +1,59 @@
+//! The command line. One file per command; everything that prints is here.
+
+mod bench;
+mod info;
+mod plan;
+mod pretrain;
+mod progress;
+mod runs;
+mod settings;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// BEiT pre-training of image transformers in WGSL compute shaders.
+#[derive(Parser)]
+#[command(name = "beit", version, about, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  beit pretrain                                 built-in pictures, preset nano: minutes on two CPU cores
+  beit pretrain --data photos --preset micro    your own pictures
+  beit pretrain --resume                        go on with the newest unfinished run
+  beit plan --preset base                       what one step would do and need
+  beit info                                     adapters, and what would fit";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a tokenizer and a BEiT by masked image modelling
+    Pretrain(Box<pretrain::Args>),
+    /// Show adapters, their limits, and which presets fit
+    Info(info::Args),
+    /// Show what one training step will do, before doing it: ops, dispatches, FLOPs, memory
+    Plan(plan::Args),
+    /// Time a training step and its kernels
+    Bench(bench::Args),
+    /// List run folders
+    Runs(runs::Args),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Pretrain(args) => pretrain::run(*args),
+        Command::Info(args) => info::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Runs(args) => runs::run(&args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::from(e.exit_code())
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! `beit runs`: run folders, how far they are and how well they did.
+
+use crate::error::{Error, Result};
+use crate::runs::{METRICS, Status, read_records};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  beit runs --dir runs")]
+pub struct Args {
+    /// Folder that holds the runs
+    #[arg(long, default_value = "runs", value_name = "DIR")]
+    dir: PathBuf,
+    /// One JSON object per run
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let read = std::fs::read_dir(&args.dir).map_err(|e| Error::io("cannot list runs", &args.dir, &e))?;
+    let mut dirs: Vec<PathBuf> =
+        read.filter_map(|e| e.ok().map(|e| e.path())).filter(|p| p.is_dir()).collect();
+    dirs.sort();
+    for dir in dirs {
+        let Some(status) = Status::read(&dir)? else { continue };
+        let records = read_records(&dir.join(METRICS)).unwrap_or_default();
+        let (loss, accuracy) = (last(&records, "val_loss"), last(&records, "val_mlm_acc"));
+        if args.json {
+            let line = serde_json::json!({"run": dir.display().to_string(), "status": status, "val_loss": loss, "val_mlm_acc": accuracy});
+            println!("{line}");
+        } else {
+            let number = |v: Option<f64>| v.map_or("-".into(), |v| format!("{v:.3}"));
+            println!(
+                "{}  {:?} in {} at {}  held-out loss {}  accuracy {}",
+                dir.display(),
+                status.state,
+                status.phase,
+                status.step,
+                number(loss),
+                number(accuracy)
+            );
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn last(records: &[Value], key: &str) -> Option<f64> {
+    records.iter().rev().find_map(|r| r.get(key).and_then(Value::as_f64))
+}
+
+/// What a finished run found, beside the numbers that it must be held against.
+pub fn print_result(dir: &Path) -> Result<()> {
+    let records = read_records(&dir.join(METRICS))?;
+    let get = |key: &str| last(&records, key).unwrap_or(f64::NAN);
+    println!("held-out pictures, masked tokens:");
+    println!("  loss {:.3} nat", get("val_loss"));
+    println!("    ln V                  {:.3}  (uniform guess)", get("ln_v"));
+    println!("    unigram entropy       {:.3}  (knows how common each token is)", get("unigram_entropy"));
+    println!("    per-position entropy  {:.3}  (knows where the patch lies)", get("position_entropy"));
+    println!(
+        "  accuracy {:.3}; share of the commonest token {:.3}",
+        get("val_mlm_acc"),
+        get("commonest_share")
+    );
+    println!(
+        "tokenizer: codebook perplexity {:.1}, {:.0} ids in use, mean absolute error {:.4} (flat colour per cell {:.4})",
+        get("perplexity"),
+        get("codes_used"),
+        get("val_mae"),
+        get("val_flat_mae")
+    );
+    println!("report: {}", dir.join(crate::runs::REPORT).display());
+    Ok(())
+}

@@ -1,0 +1,181 @@
+//! Flags that change a run's config, shared by the commands that take one. Presets first, then the file, then flags.
+
+use crate::config::{PRESETS, RunConfig, merge_file, preset};
+use crate::error::{Error, Result};
+use std::path::PathBuf;
+
+/// Flags that change the config.
+#[derive(clap::Args, Debug, Clone, Default)]
+pub struct Settings {
+    /// Complete set of values to start from: nano, micro, tiny, small, base, large [default: nano]
+    #[arg(long, visible_alias = "model", value_name = "NAME")]
+    pub preset: Option<String>,
+    /// TOML file over the preset (`--print-config` shows all keys)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Pictures: a folder, a tar file, CIFAR files, or `synthetic` [default: synthetic]
+    #[arg(long, visible_alias = "data-path", value_name = "DIR|FILE|synthetic")]
+    pub data: Option<String>,
+    /// Held-out pictures: a folder [default: a share of the data]
+    #[arg(long, value_name = "DIR")]
+    pub val: Option<String>,
+    /// Seed of every random draw
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Updates of the transformer
+    #[arg(long, value_name = "N", conflicts_with = "epochs")]
+    pub steps: Option<u64>,
+    /// Passes over the pictures, instead of --steps
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<u64>,
+    /// Updates of the tokenizer
+    #[arg(long, value_name = "N")]
+    pub tokenizer_steps: Option<u64>,
+    /// Pictures per update
+    #[arg(long, value_name = "N")]
+    pub batch_size: Option<usize>,
+    /// Peak learning rate of the transformer
+    #[arg(long, value_name = "X")]
+    pub lr: Option<f64>,
+    /// Last learning rate of the transformer
+    #[arg(long, value_name = "X")]
+    pub min_lr: Option<f64>,
+    /// Updates over which the learning rate rises
+    #[arg(long, value_name = "N", conflicts_with = "warmup_epochs")]
+    pub warmup_steps: Option<u64>,
+    /// Passes over which the learning rate rises
+    #[arg(long, value_name = "N")]
+    pub warmup_epochs: Option<u64>,
+    /// Decoupled weight decay
+    #[arg(long, value_name = "X")]
+    pub weight_decay: Option<f64>,
+    /// Largest global gradient norm; 0 = no clipping
+    #[arg(long, value_name = "X")]
+    pub clip_grad: Option<f64>,
+    /// Stochastic depth of the last block
+    #[arg(long, value_name = "X")]
+    pub drop_path: Option<f32>,
+    /// Initial LayerScale; 0 leaves it out
+    #[arg(long, value_name = "X")]
+    pub layer_scale_init_value: Option<f32>,
+    /// Patches to mask, at most
+    #[arg(long, value_name = "N")]
+    pub num_mask_patches: Option<usize>,
+    /// Smallest masked block, in patches
+    #[arg(long, visible_alias = "min-mask-patches-per-block", value_name = "N")]
+    pub min_mask_block: Option<usize>,
+    /// Mask generator: blockwise, paper or random
+    #[arg(long, value_name = "NAME")]
+    pub mask_kind: Option<String>,
+    /// Side of the transformer's picture in pixels
+    #[arg(long, visible_alias = "input-size", value_name = "N")]
+    pub image_size: Option<usize>,
+    /// Micro-batches per update: less memory, same numbers
+    #[arg(long, value_name = "N")]
+    pub accumulate: Option<usize>,
+    /// Compute each block twice instead of keeping its activations: less memory, more time
+    #[arg(long)]
+    pub recompute: bool,
+    /// Strength of colour jitter; 0 = off
+    #[arg(long, visible_alias = "color-jitter", value_name = "X")]
+    pub jitter: Option<f32>,
+    /// Do not mirror pictures (digits, text)
+    #[arg(long)]
+    pub no_flip: bool,
+    /// Do not crop at random
+    #[arg(long)]
+    pub no_crop: bool,
+    /// Updates between checkpoints
+    #[arg(long, value_name = "N")]
+    pub save_every: Option<u64>,
+    /// Updates between evaluations
+    #[arg(long, value_name = "N")]
+    pub eval_every: Option<u64>,
+}
+
+impl Settings {
+    /// Whether any flag that changes training was given.
+    pub fn given(&self) -> bool {
+        let mut without = self.clone();
+        without.save_every = None;
+        format!("{without:?}") != format!("{:?}", Settings::default())
+    }
+
+    /// The merged config; `--epochs` needs the number of pictures and is applied by [`Settings::apply_epochs`].
+    ///
+    /// # Errors
+    /// If a file cannot be read or a value cannot work.
+    pub fn merged(&self) -> Result<RunConfig> {
+        let name = self.preset.as_deref().unwrap_or("nano");
+        let mut c = preset(name).map_err(|e| e.at("--preset").expected(PRESETS.join(", ")))?;
+        if let Some(path) = &self.config {
+            let text = std::fs::read_to_string(path).map_err(|e| {
+                Error::config("cannot read the config file").at(path.display().to_string()).got(e.to_string())
+            })?;
+            c = merge_file(&c, &text, &path.display().to_string())?;
+        }
+        self.apply(&mut c)?;
+        Ok(c)
+    }
+
+    fn apply(&self, c: &mut RunConfig) -> Result<()> {
+        fn set<T: Clone>(to: &mut T, from: &Option<T>) {
+            if let Some(v) = from {
+                *to = v.clone();
+            }
+        }
+        set(&mut c.data, &self.data);
+        set(&mut c.val, &self.val);
+        set(&mut c.seed, &self.seed);
+        set(&mut c.training.steps, &self.steps);
+        set(&mut c.tokenizer_training.steps, &self.tokenizer_steps);
+        set(&mut c.training.batch, &self.batch_size);
+        set(&mut c.training.lr, &self.lr);
+        set(&mut c.training.min_lr, &self.min_lr);
+        set(&mut c.training.warmup, &self.warmup_steps);
+        set(&mut c.training.weight_decay, &self.weight_decay);
+        set(&mut c.training.clip, &self.clip_grad);
+        set(&mut c.training.accumulate, &self.accumulate);
+        set(&mut c.model.drop_path, &self.drop_path);
+        set(&mut c.model.layer_scale, &self.layer_scale_init_value);
+        set(&mut c.mask.num_mask_patches, &self.num_mask_patches);
+        set(&mut c.mask.min_block, &self.min_mask_block);
+        set(&mut c.augment.jitter, &self.jitter);
+        set(&mut c.schedule.save_every, &self.save_every);
+        set(&mut c.schedule.eval_every, &self.eval_every);
+        c.training.recompute |= self.recompute;
+        c.augment.flip &= !self.no_flip;
+        c.augment.crop &= !self.no_crop;
+        if let Some(side) = self.image_size {
+            c.model.image = (side, side);
+        }
+        if let Some(kind) = &self.mask_kind {
+            c.mask.kind = serde_json::from_value(kind.as_str().into()).map_err(|_| {
+                Error::config("no such mask")
+                    .at("--mask-kind")
+                    .expected("blockwise, paper, random")
+                    .got(kind.clone())
+            })?;
+        }
+        if self.warmup_steps.is_none() && self.steps.is_some_and(|s| c.training.warmup >= s) {
+            c.training.warmup = c.training.steps / 10;
+        }
+        c.check()
+    }
+
+    /// Turns `--epochs` and `--warmup-epochs` into updates.
+    ///
+    /// # Errors
+    /// If the result is 0 updates.
+    pub fn apply_epochs(&self, c: &mut RunConfig, pictures: usize) -> Result<()> {
+        let per_epoch = (pictures as u64).div_ceil(c.training.batch as u64).max(1);
+        if let Some(epochs) = self.epochs {
+            c.training.steps = epochs.saturating_mul(per_epoch);
+            c.training.warmup = c.training.warmup.min(c.training.steps / 10);
+        }
+        if let Some(epochs) = self.warmup_epochs {
+            c.training.warmup = epochs.saturating_mul(per_epoch);
+        }
+        c.check()
+    }
+}

@@ -1,0 +1,231 @@
+//! Everything that a pre-training run is determined by. A preset names all of it; a TOML file and flags change it.
+
+mod presets;
+#[cfg(feature = "cli")]
+mod toml_file;
+
+pub use presets::{PRESETS, preset};
+#[cfg(feature = "cli")]
+pub use toml_file::{from_toml, merge_file, to_toml};
+
+use crate::data::{Augment, MaskKind, MaskSpec, Normalization, Views};
+use crate::error::{Error, Result};
+use crate::models::{DvaeConfig, VitConfig};
+use crate::tasks::pretrain::{MimModel, PretrainRecipe};
+use crate::tasks::tokenizer::TokenizerRecipe;
+use serde::{Deserialize, Serialize};
+
+/// A pre-training run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RunConfig {
+    /// Name of the preset that the values started from.
+    pub preset: String,
+    /// Seed of every random draw.
+    pub seed: u64,
+    /// Where pictures come from: `synthetic`, a folder, a tar file, CIFAR files.
+    pub data: String,
+    /// Held-out pictures: a folder, or empty for a share of `data`.
+    pub val: String,
+    /// Share of `data` that is held out when `val` is empty and the data names no held-out part itself.
+    pub val_share: f64,
+    /// Held-out pictures that are looked at in an evaluation, at most.
+    pub val_images: usize,
+    /// The transformer.
+    pub model: VitConfig,
+    /// The tokenizer.
+    pub tokenizer: DvaeConfig,
+    /// How the tokenizer is trained.
+    pub tokenizer_training: TokenizerRecipe,
+    /// How the transformer is trained.
+    pub training: PretrainRecipe,
+    /// Which patches are hidden.
+    pub mask: MaskConfig,
+    /// Random changes of training pictures.
+    pub augment: AugmentConfig,
+    /// When things are written.
+    pub schedule: Cadence,
+}
+
+/// Which patches are hidden.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct MaskConfig {
+    /// Patches to mask, at most.
+    pub num_mask_patches: usize,
+    /// Smallest block, in patches.
+    pub min_block: usize,
+    /// `blockwise`, `paper` or `random`.
+    pub kind: MaskChoice,
+}
+
+/// Names of the mask generators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MaskChoice {
+    /// As in the released code.
+    Blockwise,
+    /// As printed in the paper.
+    Paper,
+    /// Uniformly at random.
+    Random,
+}
+
+/// Random changes of training pictures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct AugmentConfig {
+    /// Strength of colour jitter; 0 = off.
+    pub jitter: f32,
+    /// Mirror half of the pictures.
+    pub flip: bool,
+    /// Crop at random.
+    pub crop: bool,
+    /// Smallest share of the area that a crop takes.
+    pub min_scale: f64,
+    /// ImageNet statistics instead of 0.5 for the transformer's input.
+    pub imagenet_statistics: bool,
+}
+
+/// When things are written; all in updates.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Cadence {
+    /// Metrics.
+    pub log_every: u64,
+    /// Evaluation and contact sheet.
+    pub eval_every: u64,
+    /// Checkpoint.
+    pub save_every: u64,
+    /// Checkpoints kept beside the best one.
+    pub keep: usize,
+}
+
+impl RunConfig {
+    /// Sides of the tokenizer's input.
+    pub fn token_side(&self) -> (usize, usize) {
+        let (rows, columns) = self.model.grid();
+        (rows * self.tokenizer.stride(), columns * self.tokenizer.stride())
+    }
+    /// The mask generator.
+    pub fn mask_spec(&self) -> MaskSpec {
+        let (rows, columns) = self.model.grid();
+        let mut spec = MaskSpec::blockwise(rows, columns, self.mask.num_mask_patches, self.mask.min_block);
+        spec.kind = match self.mask.kind {
+            MaskChoice::Blockwise => MaskKind::Blockwise,
+            MaskChoice::Paper => MaskKind::Paper,
+            MaskChoice::Random => MaskKind::Random,
+        };
+        spec
+    }
+    /// Most patches one mask can hide.
+    pub fn mask_slots(&self) -> usize {
+        match self.mask.kind {
+            MaskChoice::Paper => self.model.patches(),
+            _ => self.mask.num_mask_patches,
+        }
+    }
+    /// Scaling of the transformer's input.
+    pub fn normalization(&self) -> Normalization {
+        if self.augment.imagenet_statistics { Normalization::IMAGENET } else { Normalization::HALF }
+    }
+    /// Views of training pictures, or of held-out ones.
+    pub fn views(&self, train: bool) -> Views {
+        let a = &self.augment;
+        let augment = Augment {
+            jitter: a.jitter,
+            flip: a.flip,
+            crop: a.crop,
+            min_scale: a.min_scale,
+            ..Augment::default()
+        };
+        Views {
+            patch_side: self.model.image.0,
+            token_side: self.token_side().0,
+            augment: train.then_some(augment),
+            normalization: self.normalization(),
+        }
+    }
+    /// Networks and mask size.
+    pub fn mim(&self) -> MimModel {
+        MimModel { vit: self.model.clone(), tokenizer: self.tokenizer.clone(), mask_slots: self.mask_slots() }
+    }
+    /// Checks everything that can be checked before data and device are touched.
+    ///
+    /// # Errors
+    /// The first setting that cannot work, by its name.
+    pub fn check(&self) -> Result<()> {
+        self.model.check()?;
+        self.tokenizer.check()?;
+        if self.model.image.0 != self.model.image.1 {
+            return Err(Error::config("image sides of a run")
+                .expected("a square picture")
+                .got(format!("{} x {}", self.model.image.0, self.model.image.1)));
+        }
+        if self.model.vocab != self.tokenizer.vocab {
+            return Err(Error::config("vocabularies differ")
+                .at("model.vocab and tokenizer.vocab")
+                .expected(self.tokenizer.vocab.to_string())
+                .got(self.model.vocab.to_string()));
+        }
+        self.mask_spec().validate()?;
+        self.views(true).validate()?;
+        let at_least_one = [
+            ("batch-size", self.training.batch as u64),
+            ("tokenizer-training.batch", self.tokenizer_training.batch as u64),
+            ("accumulate", self.training.accumulate as u64),
+            ("steps", self.training.steps),
+            ("tokenizer-training.steps", self.tokenizer_training.steps),
+            ("schedule.log-every", self.schedule.log_every),
+            ("schedule.eval-every", self.schedule.eval_every),
+            ("save-every", self.schedule.save_every),
+            ("val-images", self.val_images as u64),
+        ];
+        for (flag, value) in at_least_one {
+            if value == 0 {
+                return Err(wrong(flag, "1 or more", 0));
+            }
+        }
+        self.check_ranges()
+    }
+
+    fn check_ranges(&self) -> Result<()> {
+        let t = &self.training;
+        if !t.batch.is_multiple_of(t.accumulate) {
+            return Err(wrong(
+                "accumulate",
+                format!("a divisor of the batch size {}", t.batch),
+                t.accumulate,
+            ));
+        }
+        if self.schedule.keep < 2 {
+            return Err(wrong("schedule.keep", "2 or more", self.schedule.keep));
+        }
+        let tt = &self.tokenizer_training;
+        for (flag, rate) in
+            [("lr", t.lr), ("tokenizer-training.lr", tt.lr), ("tokenizer-training.tau", tt.tau)]
+        {
+            if !(rate > 0.0 && rate.is_finite()) {
+                return Err(wrong(flag, "a number above 0", rate));
+            }
+        }
+        for (flag, value) in [("weight-decay", t.weight_decay), ("clip-grad", t.clip), ("beta", tt.beta)] {
+            if !(value >= 0.0 && value.is_finite()) {
+                return Err(wrong(flag, "0 or a number above", value));
+            }
+        }
+        for (flag, share) in [("warmup", tt.warmup), ("beta-rise", tt.beta_rise), ("tau-fall", tt.tau_fall)] {
+            if !(0.0..=1.0).contains(&share) {
+                return Err(wrong(flag, "a share from 0 to 1", share));
+            }
+        }
+        if !(0.0..1.0).contains(&self.val_share) {
+            return Err(wrong("val-share", "0 or more and less than 1", self.val_share));
+        }
+        Ok(())
+    }
+}
+
+fn wrong(flag: &str, expected: impl Into<String>, got: impl ToString) -> Error {
+    Error::config("wrong value").at(flag).expected(expected).got(got.to_string())
+}

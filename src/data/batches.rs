@@ -1,0 +1,257 @@
+//! Batches for the two kinds of training: masked image modelling and the tokenizer.
+
+use std::sync::Arc;
+
+use super::augment::{Augment, eval_views, token_view, two_views};
+use super::bad::BadSamples;
+use super::cache::Cache;
+use super::masking::{MaskSpec, generate};
+use super::normalize::{Normalization, push_dvae, push_normalized};
+use super::order::{Order, sample_key};
+use super::source::{Sample, Source};
+use crate::rng::{Key, Stream};
+use crate::{Error, Result};
+
+/// Random replacements tried for an unreadable sample before all others are gone through.
+const RANDOM_TRIES: usize = 16;
+
+/// Where samples come from and in which order: what the batches of any training share.
+pub struct Samples {
+    cache: Cache,
+    order: Order,
+    seed: u64,
+    bad: Arc<BadSamples>,
+}
+
+impl Samples {
+    /// Shuffled anew in every epoch. An error when the source is empty.
+    pub fn shuffled(source: Arc<dyn Source>, seed: u64, bad: Arc<BadSamples>) -> Result<Self> {
+        let order = Order::new(seed, source.len());
+        Self::new(source, order, seed, bad)
+    }
+
+    /// In the plain order, for evaluation. An error when the source is empty.
+    pub fn in_order(source: Arc<dyn Source>, seed: u64, bad: Arc<BadSamples>) -> Result<Self> {
+        let order = Order::in_order(source.len());
+        Self::new(source, order, seed, bad)
+    }
+
+    fn new(source: Arc<dyn Source>, order: Order, seed: u64, bad: Arc<BadSamples>) -> Result<Self> {
+        if source.is_empty() {
+            return Err(Error::data("empty data set").expected("at least one picture"));
+        }
+        Ok(Samples { cache: Cache::new(source, Cache::BUDGET), order, seed, bad })
+    }
+
+    /// Sets how many bytes of decoded pictures are kept in memory.
+    pub fn with_cache(mut self, bytes: usize) -> Self {
+        self.cache = Cache::new(self.cache.source().clone(), bytes);
+        self
+    }
+
+    /// The order of the samples.
+    pub fn order(&self) -> &Order {
+        &self.order
+    }
+
+    /// The unreadable ones met so far.
+    pub fn bad(&self) -> &Arc<BadSamples> {
+        &self.bad
+    }
+
+    /// The source.
+    pub fn source(&self) -> &Arc<dyn Source> {
+        self.cache.source()
+    }
+
+    /// Sample number `p` with its index; an unreadable one is replaced by another that depends on `p` alone.
+    pub fn load(&self, p: u64) -> Result<(usize, Arc<Sample>)> {
+        let len = self.order.len();
+        let mut index = self.order.index(p);
+        let mut draws = sample_key(self.seed, Stream::Shuffle, p).child(1).draws();
+        for attempt in 0..=RANDOM_TRIES + len {
+            if let Some(sample) = self.attempt(index)? {
+                return Ok((index, sample));
+            }
+            index = if attempt < RANDOM_TRIES { draws.below(len) } else { (index + 1) % len.max(1) };
+        }
+        Err(self.bad.none_usable())
+    }
+
+    /// The sample, or None if it cannot be read; an error if too many cannot.
+    fn attempt(&self, index: usize) -> Result<Option<Arc<Sample>>> {
+        if self.bad.is_bad(index) {
+            return Ok(None);
+        }
+        match self.cache.load(index) {
+            Ok(sample) => {
+                self.bad.good(index);
+                Ok(Some(sample))
+            }
+            Err(e) => {
+                self.bad.bad(index, self.source().name(index), &e)?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn key(&self, stream: Stream, p: u64) -> Key {
+        sample_key(self.seed, stream, p)
+    }
+
+    /// One warning where a batch is larger than the data set, whose samples then repeat within it.
+    pub fn warning(&self, batch: usize) -> Option<String> {
+        let len = self.order.len();
+        (len < batch).then(|| {
+            format!("the data set has {len} pictures, fewer than the batch size {batch}: it is gone through again with fresh crops")
+        })
+    }
+}
+
+/// How a picture becomes the views of a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Views {
+    /// Side of the patch view, S pixels.
+    pub patch_side: usize,
+    /// Side of the token view, s pixels.
+    pub token_side: usize,
+    /// Random changes; None = the centred square, for evaluation.
+    pub augment: Option<Augment>,
+    /// Scaling of the patch view.
+    pub normalization: Normalization,
+}
+
+impl Views {
+    /// Refuses settings that cannot work, naming the flag.
+    pub fn validate(&self) -> Result<()> {
+        for (flag, side) in [("image-size", self.patch_side), ("token-image-size", self.token_side)] {
+            if !(1..=8192).contains(&side) {
+                let e = Error::config("wrong picture side").at(flag).expected("1 to 8192");
+                return Err(e.got(side.to_string()));
+            }
+        }
+        self.augment.as_ref().map_or(Ok(()), Augment::validate)
+    }
+}
+
+/// One batch of masked image modelling; B pictures, n patches.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MimBatch {
+    /// Normalised pictures for the transformer, `[B, S, S, 3]`.
+    pub patch_view: Vec<f32>,
+    /// Pictures for the tokenizer in 0.1..0.9, `[B, s, s, 3]`.
+    pub token_view: Vec<f32>,
+    /// Masked patches, `[B, n]` row-major.
+    pub mask: Vec<bool>,
+    /// Data-set index of every picture, `[B]`.
+    pub samples: Vec<usize>,
+    /// Class of every picture where it has one, `[B]`.
+    pub labels: Vec<Option<u32>>,
+}
+
+/// Makes the batches of masked image modelling.
+pub struct MimBatches {
+    /// Where the pictures come from.
+    pub samples: Samples,
+    /// Pictures per batch, B.
+    pub batch: usize,
+    /// Sizes, augmentation and scaling.
+    pub views: Views,
+    /// The mask generator.
+    pub mask: MaskSpec,
+}
+
+impl MimBatches {
+    /// Checks all settings together.
+    pub fn new(samples: Samples, batch: usize, views: Views, mask: MaskSpec) -> Result<Self> {
+        check_batch(batch)?;
+        views.validate()?;
+        mask.validate()?;
+        Ok(MimBatches { samples, batch, views, mask })
+    }
+
+    /// The batch of a step: a pure function of the step and the settings.
+    pub fn make(&self, step: u64) -> Result<MimBatch> {
+        let (b, v) = (self.batch, &self.views);
+        let mut out = MimBatch {
+            patch_view: Vec::with_capacity(b * v.patch_side * v.patch_side * 3),
+            token_view: Vec::with_capacity(b * v.token_side * v.token_side * 3),
+            mask: Vec::with_capacity(b * self.mask.cells()),
+            samples: Vec::with_capacity(b),
+            labels: Vec::with_capacity(b),
+        };
+        for p in numbers(step, b) {
+            let (index, sample) = self.samples.load(p)?;
+            let (patch, token) = match &v.augment {
+                Some(augment) => {
+                    let key = self.samples.key(Stream::Augment, p);
+                    two_views(&sample.picture, augment, key, v.patch_side, v.token_side)
+                }
+                None => eval_views(&sample.picture, v.patch_side, v.token_side),
+            };
+            push_normalized(&mut out.patch_view, &patch, v.normalization);
+            push_dvae(&mut out.token_view, &token);
+            out.mask.extend(generate(&self.mask, self.samples.key(Stream::Mask, p)));
+            out.samples.push(index);
+            out.labels.push(sample.label);
+        }
+        Ok(out)
+    }
+}
+
+/// One batch for training the tokenizer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenBatch {
+    /// Pictures in 0.1..0.9, `[B, s, s, 3]`.
+    pub token_view: Vec<f32>,
+    /// Data-set index of every picture, `[B]`.
+    pub samples: Vec<usize>,
+}
+
+/// Makes the batches of tokenizer training; only the token view is computed.
+pub struct TokenBatches {
+    /// Where the pictures come from.
+    pub samples: Samples,
+    /// Pictures per batch, B.
+    pub batch: usize,
+    /// Sizes and augmentation; the patch view is not made.
+    pub views: Views,
+}
+
+impl TokenBatches {
+    /// Checks all settings together.
+    pub fn new(samples: Samples, batch: usize, views: Views) -> Result<Self> {
+        check_batch(batch)?;
+        views.validate()?;
+        Ok(TokenBatches { samples, batch, views })
+    }
+
+    /// The batch of a step: a pure function of the step and the settings.
+    pub fn make(&self, step: u64) -> Result<TokenBatch> {
+        let side = self.views.token_side;
+        let none = Augment::off();
+        let augment = self.views.augment.as_ref().unwrap_or(&none);
+        let mut out = TokenBatch { token_view: Vec::new(), samples: Vec::new() };
+        out.token_view.reserve(self.batch * side * side * 3);
+        for p in numbers(step, self.batch) {
+            let (index, sample) = self.samples.load(p)?;
+            let key = self.samples.key(Stream::Augment, p);
+            push_dvae(&mut out.token_view, &token_view(&sample.picture, augment, key, side));
+            out.samples.push(index);
+        }
+        Ok(out)
+    }
+}
+
+/// Sample numbers of a step.
+fn numbers(step: u64, batch: usize) -> impl Iterator<Item = u64> {
+    let first = step.wrapping_mul(batch as u64);
+    (0..batch as u64).map(move |slot| first.wrapping_add(slot))
+}
+
+fn check_batch(batch: usize) -> Result<()> {
+    if (1..=1 << 20).contains(&batch) {
+        return Ok(());
+    }
+    Err(Error::config("wrong batch size").at("batch-size").expected("1 or more").got(batch.to_string()))
+}

@@ -1,0 +1,36 @@
+//! Data: sources of pictures, decoding, augmentation, masks, and batches made ahead on worker threads.
+//!
+//! Everything random is a pure function of a seed and the number of the sample, so batches do not depend on the
+//! number of threads, and a resumed run sees what the uninterrupted one would have seen.
+
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod augment;
+pub mod bad;
+pub mod batches;
+pub mod cache;
+pub mod decode;
+mod jitter;
+mod jpeg;
+pub mod loader;
+pub mod masking;
+pub mod normalize;
+pub mod order;
+pub mod picture;
+pub mod resize;
+pub mod source;
+pub mod synthetic;
+
+pub use augment::{Augment, eval_views, token_view, two_views};
+pub use bad::{BadReport, BadSample, BadSamples};
+pub use batches::{MimBatch, MimBatches, Samples, TokenBatch, TokenBatches, Views};
+pub use cache::Cache;
+pub use decode::{ImageLimits, decode};
+pub use loader::{Loader, LoaderOptions};
+pub use masking::{MaskKind, MaskSpec, generate};
+pub use normalize::{Normalization, to_dvae_nhwc, to_f32_nhwc};
+pub use order::Order;
+pub use picture::{Crop, Picture};
+pub use resize::{Filter, resize};
+pub use source::{Opened, Sample, Source, open, split};
+pub use synthetic::SyntheticSource;

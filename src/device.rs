@@ -1,0 +1,96 @@
+//! Which device a run uses: a GPU if there is a real one, otherwise the built-in CPU kernels.
+
+use crate::cpu::CpuSession;
+#[cfg(not(feature = "gpu"))]
+use crate::error::Error;
+use crate::error::Result;
+use crate::session::Session;
+
+/// A device that sessions can be made on.
+#[derive(Clone)]
+pub enum Device {
+    /// The built-in CPU kernels.
+    Cpu,
+    /// An adapter.
+    #[cfg(feature = "gpu")]
+    Gpu(crate::gpu::Gpu),
+}
+
+/// A chosen device and, if there is something to say about the choice, one line that says it.
+pub struct Choice {
+    /// The device.
+    pub device: Device,
+    /// Why it was chosen, where that is not obvious.
+    pub note: Option<String>,
+}
+
+/// What is said when nothing was asked for and there is no real GPU.
+const FALLBACK: &str = "no GPU driver found: training on the built-in CPU kernels";
+
+impl Device {
+    /// Chooses: `cpu`, an adapter whose name contains `name`, or without a name a real GPU, else the CPU.
+    ///
+    /// # Errors
+    /// If the named adapter is not there; the message lists what was found.
+    #[cfg(feature = "gpu")]
+    pub fn choose(name: Option<&str>) -> Result<Choice> {
+        use crate::gpu::{Gpu, list_adapters};
+        match name {
+            Some(n) if n.eq_ignore_ascii_case("cpu") => Ok(Choice { device: Device::Cpu, note: None }),
+            Some(n) => Ok(Choice { device: Device::Gpu(Gpu::create(Some(n))?), note: None }),
+            None => {
+                let adapters = list_adapters();
+                if let Some(real) = adapters.iter().find(|a| !a.software) {
+                    return Ok(Choice { device: Device::Gpu(Gpu::create(Some(&real.name))?), note: None });
+                }
+                let note = match adapters.first() {
+                    None => format!(
+                        "{FALLBACK} (the shaders need a Vulkan, Metal or DirectX 12 driver; see setup.sh)"
+                    ),
+                    Some(a) => format!(
+                        "no GPU found, only the software driver {0:?}: training on the built-in CPU kernels \
+                         (--adapter llvmpipe runs the shaders on it, slower)",
+                        a.name
+                    ),
+                };
+                Ok(Choice { device: Device::Cpu, note: Some(note) })
+            }
+        }
+    }
+
+    /// Chooses `cpu`; this build has no GPU support.
+    ///
+    /// # Errors
+    /// If an adapter is named.
+    #[cfg(not(feature = "gpu"))]
+    pub fn choose(name: Option<&str>) -> Result<Choice> {
+        match name {
+            Some(n) if !n.eq_ignore_ascii_case("cpu") => Err(Error::config("no such adapter")
+                .at("--adapter")
+                .expected("cpu (this build has no GPU support)")
+                .got(n)),
+            asked => Ok(Choice { device: Device::Cpu, note: asked.is_none().then(|| FALLBACK.to_string()) }),
+        }
+    }
+
+    /// What plans for this device are compiled with.
+    pub fn caps(&self) -> crate::ops::Caps {
+        match self {
+            Device::Cpu => crate::ops::Caps::cpu(),
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => gpu.caps(),
+        }
+    }
+
+    /// A new, empty session.
+    ///
+    /// # Errors
+    /// If the device was lost.
+    pub fn session(&self) -> Result<Box<dyn Session>> {
+        match self {
+            Device::Cpu => Ok(Box::new(CpuSession::<f32>::new())),
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => Ok(Box::new(crate::gpu::GpuSession::new(gpu.clone()))),
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! What differs between kinds of training: the graph, the inputs, the measurements.
+
+pub mod pretrain;
+pub mod tokenizer;

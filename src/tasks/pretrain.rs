@@ -1,0 +1,290 @@
+//! Masked image modelling as a training task: inputs of a step, evaluation, token statistics.
+
+use super::tokenizer::{Codebook, entropy};
+use crate::data::MimBatch;
+use crate::error::Result;
+use crate::graph::{Graph, ParamLayout};
+use crate::models::mim::{self, MimBatchShape, MimOptions};
+use crate::models::{DvaeConfig, VitConfig};
+use crate::ops::{Caps, Hyper};
+use crate::optim::{Cosine, Decay, Schedule};
+use crate::plan::{CompileOptions, Plan, compile};
+use crate::rng::{Key, Stream};
+use crate::session::{Data, PlanId, Session};
+use crate::train::{StepOptions, StepPlans, Stepper};
+use serde::{Deserialize, Serialize};
+
+/// Store of the transformer's parameters.
+pub const MODEL: &str = "model";
+
+/// Recipe of masked pre-training (beit-spec §5.3).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct PretrainRecipe {
+    /// Updates.
+    pub steps: u64,
+    /// Images per update.
+    pub batch: usize,
+    /// Micro-batches that an update is split into.
+    pub accumulate: usize,
+    /// Keep only block inputs for the backward pass.
+    pub recompute: bool,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Last learning rate.
+    pub min_lr: f64,
+    /// Updates over which the learning rate rises.
+    pub warmup: u64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Decay rates of AdamW's moments.
+    pub betas: (f64, f64),
+    /// Largest global gradient norm; 0 = no clipping.
+    pub clip: f64,
+}
+
+impl PretrainRecipe {
+    /// Learning rate at 0-based update `i`.
+    pub fn lr_at(&self, i: u64) -> f64 {
+        Cosine { peak: self.lr, min: self.min_lr, warmup: self.warmup, total: self.steps }.at(i)
+    }
+    /// Hyper-parameters of update `i`.
+    pub fn hyper(&self, i: u64) -> Hyper {
+        Hyper {
+            lr: self.lr_at(i),
+            weight_decay: self.weight_decay,
+            betas: self.betas,
+            eps: 1e-8,
+            clip: self.clip,
+            loss_scale: 1.0,
+            ema: 0.0,
+        }
+    }
+    /// Images per micro-batch.
+    pub fn micro_batch(&self) -> usize {
+        self.batch / self.accumulate
+    }
+}
+
+/// Networks and mask size, which fix the shapes of a step.
+#[derive(Debug, Clone)]
+pub struct MimModel {
+    /// The transformer.
+    pub vit: VitConfig,
+    /// The frozen tokenizer.
+    pub tokenizer: DvaeConfig,
+    /// Most masked patches of one image.
+    pub mask_slots: usize,
+}
+
+impl MimModel {
+    fn shape(&self, images: usize) -> MimBatchShape {
+        MimBatchShape { images, masked: images * self.mask_slots }
+    }
+    /// Compiles a training step.
+    ///
+    /// # Errors
+    /// If the sizes do not fit.
+    pub fn plans(&self, recipe: &PretrainRecipe, tokenizer: &ParamLayout, caps: &Caps) -> Result<StepPlans> {
+        let mut g = Graph::new();
+        let options = MimOptions { recompute: recipe.recompute, train: true, predictions: false };
+        let shape = self.shape(recipe.micro_batch());
+        let loss = mim::pretraining(&mut g, &self.vit, &self.tokenizer, shape, options)?;
+        let options = StepOptions { ema: false, accumulate: recipe.accumulate, decay: Decay::Official };
+        StepPlans::new("pretraining step", g, loss, MODEL, &[tokenizer], caps, options)
+    }
+    /// Compiles an evaluation of `images` pictures, with predictions.
+    ///
+    /// # Errors
+    /// If the sizes do not fit.
+    pub fn eval_plan(
+        &self,
+        images: usize,
+        model: &ParamLayout,
+        tokenizer: &ParamLayout,
+        caps: &Caps,
+    ) -> Result<Plan> {
+        let mut g = Graph::new();
+        let options = MimOptions { recompute: false, train: false, predictions: true };
+        mim::pretraining(&mut g, &self.vit, &self.tokenizer, self.shape(images), options)?;
+        compile("pretraining evaluation", &g, &[model, tokenizer], caps, &CompileOptions::default())
+    }
+}
+
+/// The index inputs of a micro-batch, computed from its mask.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MaskedInputs {
+    /// Mask as words `[B,n]`.
+    pub mask: Vec<u32>,
+    /// Rows of the token sequence `[M]`.
+    pub rows: Vec<u32>,
+    /// 1 + slot of each row of the token sequence, or 0, `[B·N]`.
+    pub inverse: Vec<u32>,
+    /// Positions in `[B·n]`, `[M]`.
+    pub patches: Vec<u32>,
+    /// Loss weights `[M]`; unused slots carry 0.
+    pub weights: Vec<f32>,
+    /// Masked patches.
+    pub count: usize,
+}
+
+impl MaskedInputs {
+    /// Indexes the masked patches of `mask[B·n]` in image-major, row-major order into `slots` slots; each counts
+    /// `1/total` in the loss (`total` is the count over all micro-batches of the update).
+    pub fn new(mask: &[bool], patches_per_image: usize, slots: usize, total: usize) -> Self {
+        let tokens = patches_per_image + 1;
+        let images = mask.len() / patches_per_image;
+        let mut out = MaskedInputs {
+            mask: mask.iter().map(|&m| u32::from(m)).collect(),
+            rows: vec![0; slots],
+            inverse: vec![0; images * tokens],
+            patches: vec![0; slots],
+            weights: vec![0.0; slots],
+            count: 0,
+        };
+        for p in (0..mask.len()).filter(|&p| mask[p]).take(slots) {
+            let row = p / patches_per_image * tokens + p % patches_per_image + 1;
+            out.rows[out.count] = row as u32;
+            out.patches[out.count] = p as u32;
+            out.weights[out.count] = 1.0 / total.max(1) as f32;
+            out.count += 1;
+            out.inverse[row] = out.count as u32;
+        }
+        out
+    }
+    /// Writes the inputs to a plan.
+    ///
+    /// # Errors
+    /// As [`Session::write`].
+    pub fn write(&self, session: &mut dyn Session, plan: PlanId) -> Result<()> {
+        session.write(plan, "mask", Data::U32(&self.mask))?;
+        session.write(plan, "masked_rows", Data::U32(&self.rows))?;
+        session.write(plan, "masked_inverse", Data::U32(&self.inverse))?;
+        session.write(plan, "masked_patches", Data::U32(&self.patches))?;
+        session.write(plan, "weights", Data::F32(&self.weights))
+    }
+}
+
+/// Writes a batch and runs one update, split into micro-batches.
+///
+/// Returns the tickets of (`loss`, `accuracy`, `ids`) of each micro-batch if `report` is set.
+///
+/// # Errors
+/// If the device refuses.
+pub fn step(
+    stepper: &mut Stepper,
+    model: &MimModel,
+    recipe: &PretrainRecipe,
+    seed: u64,
+    i: u64,
+    batch: &MimBatch,
+    report: bool,
+) -> Result<Vec<crate::session::Ticket>> {
+    let (micro, n) = (recipe.micro_batch(), model.vit.patches());
+    let total = batch.mask.iter().filter(|&&m| m).count();
+    let image = batch.patch_view.len() / recipe.batch;
+    let view = batch.token_view.len() / recipe.batch;
+    let mut tickets = Vec::new();
+    for m in 0..recipe.accumulate {
+        let range = m * micro..(m + 1) * micro;
+        let mask = &batch.mask[range.start * n..range.end * n];
+        let masked = MaskedInputs::new(mask, n, micro * model.mask_slots, total);
+        stepper.write("image", Data::F32(&batch.patch_view[range.start * image..range.end * image]))?;
+        stepper.write("token_view", Data::F32(&batch.token_view[range.start * view..range.end * view]))?;
+        let plan = stepper.micro();
+        masked.write(stepper.session.as_mut(), plan)?;
+        if model.vit.drop_path > 0.0 {
+            let key = Key::new(seed, Stream::DropPath, i as u32).child(m as u32);
+            stepper.write("drop_key", Data::U32(&key.0))?;
+        }
+        stepper.run_micro()?;
+        if report {
+            tickets.push(stepper.session.fetch(plan, &["loss", "accuracy", "ids"])?);
+        }
+    }
+    stepper.run_update(&recipe.hyper(i))?;
+    Ok(tickets)
+}
+
+/// Token counts by position, for the two entropies that a model which ignores context cannot beat.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenStatistics {
+    positions: Vec<Codebook>,
+}
+
+impl TokenStatistics {
+    /// No tokens seen yet.
+    pub fn new(positions: usize, vocab: usize) -> Self {
+        TokenStatistics { positions: vec![Codebook::new(vocab); positions] }
+    }
+    /// Counts ids of whole images, row-major.
+    pub fn add(&mut self, ids: &[u32]) {
+        for image in ids.chunks(self.positions.len()) {
+            for (p, id) in self.positions.iter_mut().zip(image) {
+                p.add(&[*id]);
+            }
+        }
+    }
+    /// Counts over all positions.
+    pub fn codebook(&self) -> Codebook {
+        let mut all = Codebook::new(self.positions.first().map_or(0, |p| p.counts.len()));
+        for p in &self.positions {
+            all.counts.iter_mut().zip(&p.counts).for_each(|(a, c)| *a += c);
+        }
+        all
+    }
+    /// Mean entropy of the positions in nats, each corrected for the number of samples (Miller and Madow:
+    /// + (used ids − 1) / 2 samples; the plain estimate is too low).
+    pub fn position_entropy(&self) -> f64 {
+        let corrected = self.positions.iter().map(|p| {
+            let total: u64 = p.counts.iter().sum();
+            entropy(&p.counts) + (p.used().saturating_sub(1)) as f64 / (2 * total.max(1)) as f64
+        });
+        corrected.sum::<f64>() / self.positions.len().max(1) as f64
+    }
+}
+
+/// Averages over held-out pictures.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct EvalResult {
+    /// Mean masked-token loss in nats.
+    pub loss: f64,
+    /// Share of masked tokens predicted exactly.
+    pub accuracy: f64,
+    /// Masked tokens.
+    pub tokens: usize,
+}
+
+/// Evaluates batches; every masked token counts the same. Token ids go to `statistics`.
+///
+/// # Errors
+/// If the device refuses.
+pub fn evaluate(
+    session: &mut dyn Session,
+    plan: PlanId,
+    model: &MimModel,
+    batches: &[MimBatch],
+    statistics: &mut TokenStatistics,
+) -> Result<EvalResult> {
+    let mut sum = EvalResult::default();
+    for batch in batches {
+        let images = batch.samples.len();
+        let total = batch.mask.iter().filter(|&&m| m).count();
+        let masked = MaskedInputs::new(&batch.mask, model.vit.patches(), images * model.mask_slots, total);
+        session.write(plan, "image", Data::F32(&batch.patch_view))?;
+        session.write(plan, "token_view", Data::F32(&batch.token_view))?;
+        masked.write(session, plan)?;
+        session.run(plan)?;
+        let ticket = session.fetch(plan, &["loss", "accuracy", "ids"])?;
+        let mut read = session.take(ticket, true)?.unwrap_or_default().into_iter();
+        let mut number =
+            || f64::from(read.next().map(|d| d.f32()).and_then(|v| v.first().copied()).unwrap_or(f32::NAN));
+        let (loss, accuracy) = (number(), number());
+        sum.loss += loss * masked.count as f64;
+        sum.accuracy += accuracy * masked.count as f64;
+        sum.tokens += masked.count;
+        statistics.add(&read.next().map(|d| d.u32()).unwrap_or_default());
+    }
+    let n = sum.tokens.max(1) as f64;
+    Ok(EvalResult { loss: sum.loss / n, accuracy: sum.accuracy / n, tokens: sum.tokens })
+}

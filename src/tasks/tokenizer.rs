@@ -1,0 +1,299 @@
+//! Training and measuring a discrete VAE (beit-spec §3.5).
+
+use crate::data::TokenBatch;
+use crate::error::Result;
+use crate::graph::{Graph, PageKind, ParamLayout};
+use crate::models::dvae::{self, DvaeConfig, Noise};
+use crate::models::mim::TOKENIZER;
+use crate::ops::{Caps, Hyper};
+use crate::optim::{Cosine, Decay, Schedule, half_cosine};
+use crate::plan::{CompileOptions, Plan, compile};
+use crate::rng::{Key, Stream};
+use crate::session::{Data, PlanId, Session};
+use crate::train::{StepOptions, StepPlans, Stepper};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Recipe of a tokenizer's training. Schedules are shares of all updates, so that they scale with their number.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct TokenizerRecipe {
+    /// Updates.
+    pub steps: u64,
+    /// Images per update.
+    pub batch: usize,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Last learning rate.
+    pub min_lr: f64,
+    /// Share of the updates over which the learning rate rises.
+    pub warmup: f64,
+    /// KL weight β at the end of its rise.
+    pub beta: f64,
+    /// Share of the updates over which β rises (half a cosine).
+    pub beta_rise: f64,
+    /// Temperature at the end of its fall from 1.
+    pub tau: f64,
+    /// Share of the updates over which the temperature falls.
+    pub tau_fall: f64,
+    /// Decoupled weight decay on all parameters.
+    pub weight_decay: f64,
+    /// Coefficient of the moving average; its weights are the ones used afterwards.
+    pub ema: f64,
+    /// Largest global gradient norm; 0 = no clipping.
+    pub clip: f64,
+}
+
+impl TokenizerRecipe {
+    /// Learning rate at 0-based update `i`.
+    pub fn lr_at(&self, i: u64) -> f64 {
+        let warmup = (self.warmup * self.steps as f64) as u64;
+        Cosine { peak: self.lr, min: self.min_lr, warmup, total: self.steps }.at(i)
+    }
+    /// Temperature at update `i`.
+    pub fn tau_at(&self, i: u64) -> f64 {
+        half_cosine(1.0, self.tau, i, (self.tau_fall * self.steps as f64) as u64)
+    }
+    /// KL weight at update `i`.
+    pub fn beta_at(&self, i: u64) -> f64 {
+        half_cosine(0.0, self.beta, i, (self.beta_rise * self.steps as f64) as u64)
+    }
+    /// Hyper-parameters of update `i`.
+    pub fn hyper(&self, i: u64) -> Hyper {
+        Hyper {
+            lr: self.lr_at(i),
+            weight_decay: self.weight_decay,
+            betas: (0.9, 0.999),
+            eps: 1e-8,
+            clip: self.clip,
+            loss_scale: 1.0,
+            // The average follows quickly at first, so that short runs do not end near the start.
+            ema: self.ema.min((1.0 + i as f64) / (10.0 + i as f64)),
+        }
+    }
+}
+
+/// Compiles a training step of `batch` images of `side` pixels.
+///
+/// # Errors
+/// If the sizes do not fit.
+pub fn plans(cfg: &DvaeConfig, side: (usize, usize), batch: usize, caps: &Caps) -> Result<StepPlans> {
+    let mut g = Graph::new();
+    let loss = g.in_store(TOKENIZER, |g| {
+        let image = g.input("image", &[batch, side.0, side.1, 3])?;
+        let tau = g.input("tau", &[1])?;
+        let kl_weight = g.input("kl_weight", &[1])?;
+        let key = g.input_words("gumbel_key", &[4])?;
+        let t = dvae::training(g, cfg, image, tau, kl_weight, Noise::Key(key))?;
+        let ids = crate::ops::argmax(g, t.logits)?;
+        for (name, v) in [("loss", t.loss), ("nll", t.nll), ("kl", t.kl), ("ids", ids)] {
+            g.output(name, v);
+        }
+        Ok(t.loss)
+    })?;
+    let options = StepOptions { ema: true, accumulate: 1, decay: Decay::All };
+    StepPlans::new("tokenizer step", g, loss, TOKENIZER, &[], caps, options)
+}
+
+/// Writes a batch and runs one update.
+///
+/// # Errors
+/// If the device refuses.
+pub fn step(
+    stepper: &mut Stepper,
+    cfg: &DvaeConfig,
+    recipe: &TokenizerRecipe,
+    seed: u64,
+    i: u64,
+    batch: &TokenBatch,
+) -> Result<()> {
+    let key = Key::new(seed, Stream::Gumbel, i as u32);
+    stepper.write("image", Data::F32(&batch.token_view))?;
+    stepper.write("tau", Data::F32(&[recipe.tau_at(i) as f32]))?;
+    stepper.write("kl_weight", Data::F32(&[cfg.kl_coefficient(recipe.beta_at(i)) as f32]))?;
+    stepper.write("gumbel_key", Data::U32(&key.0))?;
+    stepper.run_micro()?;
+    stepper.run_update(&recipe.hyper(i))
+}
+
+/// Counts of ids.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Codebook {
+    /// How often each id was seen.
+    pub counts: Vec<u64>,
+}
+
+impl Codebook {
+    /// No ids seen yet, of a vocabulary of `vocab`.
+    pub fn new(vocab: usize) -> Self {
+        Codebook { counts: vec![0; vocab] }
+    }
+    /// Counts ids; those outside the vocabulary are left out.
+    pub fn add(&mut self, ids: &[u32]) {
+        for &id in ids {
+            if let Some(c) = self.counts.get_mut(id as usize) {
+                *c += 1;
+            }
+        }
+    }
+    /// Entropy of the ids in nats.
+    pub fn entropy(&self) -> f64 {
+        entropy(&self.counts)
+    }
+    /// exp(entropy): how many equally used ids would carry as much.
+    pub fn perplexity(&self) -> f64 {
+        self.entropy().exp()
+    }
+    /// Ids seen at least once.
+    pub fn used(&self) -> usize {
+        self.counts.iter().filter(|&&c| c > 0).count()
+    }
+    /// Share of the commonest id.
+    pub fn commonest(&self) -> f64 {
+        let total: u64 = self.counts.iter().sum();
+        let most = self.counts.iter().max().copied().unwrap_or(0);
+        if total == 0 { 0.0 } else { most as f64 / total as f64 }
+    }
+}
+
+/// Entropy of counts in nats.
+pub fn entropy(counts: &[u64]) -> f64 {
+    let total: u64 = counts.iter().sum();
+    let p = |c: u64| c as f64 / total as f64;
+    -counts.iter().filter(|&&c| c > 0).map(|&c| p(c) * p(c).ln()).sum::<f64>()
+}
+
+/// A plan that encodes to hard ids and decodes them again.
+///
+/// # Errors
+/// If the sizes do not fit.
+pub fn round_trip_plan(
+    cfg: &DvaeConfig,
+    layout: &ParamLayout,
+    side: (usize, usize),
+    batch: usize,
+    caps: &Caps,
+    weights: PageKind,
+) -> Result<Plan> {
+    let mut g = Graph::new();
+    g.in_store(TOKENIZER, |g| {
+        let image = g.input("image", &[batch, side.0, side.1, 3])?;
+        let (ids, decoded) = dvae::round_trip(g, cfg, image)?;
+        g.output("ids", ids);
+        g.output("decoded", decoded);
+        Ok(())
+    })?;
+    let options = CompileOptions { read_from: BTreeMap::from([(TOKENIZER.to_string(), weights)]) };
+    compile("tokenizer round trip", &g, &[layout], caps, &options)
+}
+
+/// A plan that encodes views to hard ids.
+///
+/// # Errors
+/// If the sizes do not fit.
+pub fn encode_plan(
+    cfg: &DvaeConfig,
+    layout: &ParamLayout,
+    side: (usize, usize),
+    batch: usize,
+    caps: &Caps,
+) -> Result<Plan> {
+    let mut g = Graph::new();
+    g.in_store(TOKENIZER, |g| {
+        let image = g.input("image", &[batch, side.0, side.1, 3])?;
+        let logits = dvae::encoder(g, cfg, image)?;
+        let ids = crate::ops::argmax(g, logits)?;
+        g.output("ids", ids);
+        Ok(())
+    })?;
+    compile("tokenizer encoder", &g, &[layout], caps, &CompileOptions::default())
+}
+
+/// A plan that decodes hard ids `[B,h,w]`.
+///
+/// # Errors
+/// If the sizes do not fit.
+pub fn decode_plan(
+    cfg: &DvaeConfig,
+    layout: &ParamLayout,
+    grid: (usize, usize),
+    batch: usize,
+    caps: &Caps,
+) -> Result<Plan> {
+    let mut g = Graph::new();
+    g.in_store(TOKENIZER, |g| {
+        let ids = g.input_words("ids", &[batch, grid.0, grid.1])?;
+        let decoded = dvae::from_ids(g, cfg, ids)?;
+        g.output("decoded", decoded);
+        Ok(())
+    })?;
+    compile("tokenizer decoder", &g, &[layout], caps, &CompileOptions::default())
+}
+
+/// What a tokenizer does on held-out pictures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenizerQuality {
+    /// Counts of ids.
+    pub codebook: Codebook,
+    /// Mean absolute error of the reconstruction from hard ids; pixel values in 0..1.
+    pub mae: f64,
+    /// The same error if every cell were its mean colour.
+    pub flat_mae: f64,
+}
+
+/// Pixel value in 0..1 of a mapped value (beit-spec §3.3).
+pub fn unmap(t: f32) -> f32 {
+    ((t - 0.1) / 0.8).clamp(0.0, 1.0)
+}
+
+/// Pixel value in 0..1 of a decoder's μ.
+pub fn pixel_of_mu(mu: f32) -> f32 {
+    unmap(1.0 / (1.0 + (-mu).exp()))
+}
+
+/// Runs a round trip over batches of mapped views `[B,H,W,3]` and measures it.
+///
+/// # Errors
+/// If the device refuses.
+pub fn measure(
+    session: &mut dyn Session,
+    plan: PlanId,
+    cfg: &DvaeConfig,
+    side: (usize, usize),
+    batches: &[Vec<f32>],
+) -> Result<TokenizerQuality> {
+    let mut codebook = Codebook::new(cfg.vocab);
+    let (mut error, mut flat, mut values) = (0.0, 0.0, 0.0);
+    for view in batches {
+        session.write(plan, "image", Data::F32(view))?;
+        session.run(plan)?;
+        codebook.add(&session.read(plan, "ids")?.u32());
+        let decoded = session.read(plan, "decoded")?.f32();
+        for (pixel, out) in view.chunks(3).zip(decoded.chunks(6)) {
+            for c in 0..3 {
+                error += f64::from((unmap(pixel[c]) - pixel_of_mu(out[c])).abs());
+            }
+        }
+        flat += flat_error(view, side, cfg.stride());
+        values += view.len() as f64;
+    }
+    Ok(TokenizerQuality { codebook, mae: error / values, flat_mae: flat / values })
+}
+
+/// Sum of |pixel − mean colour of its cell| over a batch of mapped views, in pixel values 0..1.
+fn flat_error(view: &[f32], (h, w): (usize, usize), cell: usize) -> f64 {
+    let mut total = 0.0;
+    for image in view.chunks(h * w * 3) {
+        for at in 0..(h / cell) * (w / cell) {
+            let (y0, x0) = (at / (w / cell) * cell, at % (w / cell) * cell);
+            for c in 0..3 {
+                let values: Vec<f64> = (0..cell * cell)
+                    .map(|p| f64::from(unmap(image[((y0 + p / cell) * w + x0 + p % cell) * 3 + c])))
+                    .collect();
+                let mean = values.iter().sum::<f64>() / values.len() as f64;
+                total += values.iter().map(|v| (v - mean).abs()).sum::<f64>();
+            }
+        }
+    }
+    total
+}

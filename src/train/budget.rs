@@ -1,0 +1,57 @@
+//! What a run will need, computed before anything is allocated, and the refusal if it cannot fit.
+
+use super::phase_tokenizer::Tokenizer;
+use super::stepper::{StepPlans, page_bytes};
+use crate::config::RunConfig;
+use crate::error::{Error, Result};
+use crate::ops::{Caps, Tier};
+use crate::tasks::tokenizer;
+
+/// The plans of both phases of a run.
+///
+/// # Errors
+/// If the sizes do not fit, or no kernel fits the adapter.
+pub fn all_plans(config: &RunConfig, caps: &Caps) -> Result<(StepPlans, StepPlans)> {
+    let t = tokenizer::plans(&config.tokenizer, config.token_side(), config.tokenizer_training.batch, caps)?;
+    let layout = Tokenizer::layout(&config.tokenizer, page_bytes(caps))?;
+    let m = config.mim().plans(&config.training, &layout, caps)?;
+    Ok((t, m))
+}
+
+/// Refuses a run whose buffers cannot fit the adapter, with the figure and what would fit.
+///
+/// # Errors
+/// If a single buffer passes the adapter's limits, or all of them the memory of this machine (CPU session).
+pub fn check_memory(config: &RunConfig, caps: &Caps) -> Result<()> {
+    let (t, m) = all_plans(config, caps)?;
+    for (what, plans) in [("tokenizer training", &t), ("masked pre-training", &m)] {
+        let inputs = plans.micro.inputs.iter().map(|p| p.ty.bytes());
+        let largest =
+            plans.micro.slots.iter().map(|s| 4 * s.elements as u64).chain(inputs).max().unwrap_or(0);
+        let limit = page_bytes(caps);
+        if caps.tier != Tier::Cpu && largest > limit {
+            return Err(too_large(what, largest, limit, "largest buffer"));
+        }
+        if let Some(memory) = machine_memory().filter(|&m| plans.total_bytes() > m / 10 * 9)
+            && caps.tier != Tier::Hardware
+        {
+            return Err(too_large(what, plans.total_bytes(), memory / 10 * 9, "memory"));
+        }
+    }
+    Ok(())
+}
+
+fn too_large(what: &str, need: u64, limit: u64, kind: &str) -> Error {
+    let mib = |b: u64| format!("{} MiB", b >> 20);
+    Error::device(format!("{what} does not fit this device"))
+        .expected(format!("{kind} of at most {}", mib(limit)))
+        .got(mib(need))
+        .hint("a smaller --batch-size, --accumulate N or --recompute needs less; `beit plan` shows how much")
+}
+
+/// Bytes of memory of this machine, where it is easily known.
+fn machine_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|l| l.starts_with("MemAvailable:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib << 10)
+}

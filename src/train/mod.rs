@@ -1,0 +1,31 @@
+//! Training: steps on a session, the loop around them, checkpoints, runs.
+
+mod stepper;
+pub use stepper::{State, StepOptions, StepPlans, Stepper, page_bytes};
+
+#[cfg(feature = "cli")]
+mod budget;
+#[cfg(feature = "cli")]
+mod drive;
+pub mod events;
+#[cfg(feature = "cli")]
+mod files;
+#[cfg(feature = "cli")]
+mod phase_pretrain;
+#[cfg(feature = "cli")]
+mod phase_tokenizer;
+#[cfg(feature = "cli")]
+mod report;
+#[cfg(feature = "cli")]
+mod run;
+#[cfg(feature = "cli")]
+mod sheets;
+#[cfg(feature = "cli")]
+mod state_json;
+
+#[cfg(feature = "cli")]
+pub use budget::{all_plans, check_memory};
+#[cfg(feature = "cli")]
+pub use phase_tokenizer::Tokenizer;
+#[cfg(feature = "cli")]
+pub use run::{MakeSession, Outcome, Pictures, Run, RunOptions};

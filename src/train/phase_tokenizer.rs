@@ -1,0 +1,304 @@
+//! The first phase of a run: a trained tokenizer, either loaded or trained here.
+
+use super::drive::{Drive, Evaluation, Numbers, Work};
+use super::events::{Event, Phase};
+use super::files::{optimizer_file, pages_of, read_optimizer, state_limits, tensors_of};
+use super::run::Run;
+use super::sheets::tokenizer_sheet;
+use super::state_json::StateJson;
+use super::{State, Stepper};
+use crate::config::RunConfig;
+use crate::data::{Loader, LoaderOptions, Samples, TokenBatch, TokenBatches};
+use crate::error::{Error, Result};
+use crate::graph::{Graph, PageKind, ParamLayout};
+use crate::io::checkpoint::{self, sha256_hex};
+use crate::io::limits::FileLimits;
+use crate::io::tensors::{pt_metadata, read_safetensors, write_safetensors};
+use crate::models::dvae::{self, DvaeConfig};
+use crate::models::mim::TOKENIZER;
+use crate::session::{HostData, PlanId, Session, Ticket};
+use crate::tasks::tokenizer::{self, Codebook, measure, round_trip_plan};
+use std::path::Path;
+use std::sync::Arc;
+
+/// File of the weights in a checkpoint.
+pub const WEIGHTS: &str = "tokenizer.safetensors";
+/// File of the sizes in a checkpoint.
+pub const SIZES: &str = "tokenizer.json";
+
+/// A trained tokenizer on the host.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    /// Its sizes.
+    pub config: DvaeConfig,
+    /// Layout of its parameters.
+    pub layout: ParamLayout,
+    /// Its parameters.
+    pub pages: Vec<Vec<f32>>,
+}
+
+impl Tokenizer {
+    /// The layout of all parameters, encoder and decoder.
+    ///
+    /// # Errors
+    /// If the sizes do not fit.
+    pub fn layout(config: &DvaeConfig, page_bytes: u64) -> Result<ParamLayout> {
+        let mut g = Graph::new();
+        let side = config.stride();
+        g.in_store(TOKENIZER, |g| {
+            let image = g.input("image", &[1, side, side, 3])?;
+            dvae::round_trip(g, config, image)
+        })?;
+        ParamLayout::of(&g, TOKENIZER, page_bytes)
+    }
+    /// The weights file, in the names of the released dVAE.
+    ///
+    /// # Errors
+    /// Never for a complete tokenizer.
+    pub fn weights(&self) -> Result<Vec<u8>> {
+        Ok(write_safetensors(&tensors_of(&self.layout, &self.pages), &pt_metadata()))
+    }
+    /// A hash of the weights.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::weights`].
+    pub fn hash(&self) -> Result<String> {
+        Ok(sha256_hex(&self.weights()?))
+    }
+    /// Reads weights and sizes.
+    ///
+    /// # Errors
+    /// If the files do not fit each other.
+    pub fn read(weights: &[u8], sizes: &[u8], page_bytes: u64) -> Result<Tokenizer> {
+        let config: DvaeConfig = serde_json::from_slice(sizes)
+            .map_err(|e| Error::checkpoint("not a tokenizer's sizes").at(SIZES).got(e.to_string()))?;
+        config.check()?;
+        let layout = Self::layout(&config, page_bytes)?;
+        let tensors = read_safetensors(weights, &state_limits(&layout))?.tensors;
+        let pages = pages_of(&layout, &tensors).map_err(|e| e.at(WEIGHTS))?;
+        Ok(Tokenizer { config, layout, pages })
+    }
+    /// Loads a tokenizer from a run folder, a checkpoint folder or a weights file with its sizes beside it.
+    ///
+    /// # Errors
+    /// If nothing there is a tokenizer.
+    pub fn open(path: &Path, page_bytes: u64) -> Result<Tokenizer> {
+        let dir =
+            if path.is_file() { path.parent().unwrap_or(Path::new(".")).to_path_buf() } else { find(path)? };
+        let weights = if path.is_file() { path.to_path_buf() } else { dir.join(WEIGHTS) };
+        let limit = FileLimits::native().file_bytes;
+        let read = |file: &Path| -> Result<Vec<u8>> {
+            let length =
+                std::fs::metadata(file).map_err(|e| Error::io("cannot read the tokenizer", file, &e))?.len();
+            if length > limit {
+                return Err(Error::checkpoint("tokenizer file too large").at(file.display().to_string()));
+            }
+            std::fs::read(file).map_err(|e| Error::io("cannot read the tokenizer", file, &e))
+        };
+        let at = |e: Error| if e.at.is_none() { e.at(weights.display().to_string()) } else { e };
+        Self::read(&read(&weights)?, &read(&dir.join(SIZES))?, page_bytes).map_err(at)
+    }
+}
+
+/// The folder that holds the tokenizer files: the one given, or the newest checkpoint of a run.
+fn find(path: &Path) -> Result<std::path::PathBuf> {
+    if path.join(WEIGHTS).is_file() {
+        return Ok(path.to_path_buf());
+    }
+    for run in [path.join("tokenizer"), path.to_path_buf()] {
+        if let Some(found) = checkpoint::newest(&run)?.0.filter(|f| f.has(WEIGHTS)) {
+            return Ok(found.dir);
+        }
+    }
+    Err(Error::data("no tokenizer found")
+        .at(path.display().to_string())
+        .expected(format!("a run folder, a checkpoint folder, or a {WEIGHTS} with a {SIZES} beside it")))
+}
+
+struct TokenizerWork {
+    config: RunConfig,
+    stepper: Stepper,
+    round_trip: PlanId,
+    val: Vec<Vec<f32>>,
+    warned: bool,
+    plan_hash: String,
+    fingerprint: String,
+}
+
+/// Held-out images of one evaluation batch.
+const EVAL_BATCH: usize = 32;
+/// Share of the updates after which a collapsed codebook is worth a warning.
+const SETTLED: f64 = 0.4;
+
+/// Loads or trains the tokenizer; nothing if the run was stopped before it was done.
+///
+/// # Errors
+/// If the given one does not fit, or training fails.
+pub fn run(run: &mut Run<'_>, given: Option<&Path>) -> Result<Option<Tokenizer>> {
+    let session = run.session()?;
+    let page_bytes = super::page_bytes(&session.caps());
+    if let Some(path) = given {
+        let tokenizer = Tokenizer::open(path, page_bytes)?;
+        run.config.tokenizer = tokenizer.config.clone();
+        run.tell(Event::Note(format!("tokenizer taken from {}", path.display())));
+        return Ok(Some(tokenizer));
+    }
+    let total = run.config.tokenizer_training.steps;
+    let found = run.newest(Phase::Tokenizer)?;
+    if let Some(f) = found.as_ref().filter(|f| f.step == total) {
+        return Ok(Some(Tokenizer::read(&f.read(WEIGHTS)?, &f.read(SIZES)?, page_bytes)?));
+    }
+    let mut work = TokenizerWork::new(run, session)?;
+    let (first, best) = match &found {
+        Some(f) => work.resume(f)?,
+        None => (0, None),
+    };
+    let mut loader = batches(run, first)?;
+    let mut drive = Drive::new(run, &mut work, first, best)?;
+    if !drive.train(&mut loader, first)? {
+        return Ok(None);
+    }
+    let pages = work.stepper.state()?.kind(PageKind::Ema).map(<[_]>::to_vec).unwrap_or_default();
+    Ok(Some(Tokenizer { config: run.config.tokenizer.clone(), layout: work.stepper.layout.clone(), pages }))
+}
+
+fn batches(run: &Run<'_>, first: u64) -> Result<Loader<Result<TokenBatch>>> {
+    let c = &run.config;
+    let samples = Samples::shuffled(run.pictures.train.clone(), c.seed, run.pictures.bad.clone())?;
+    let maker = TokenBatches::new(samples, c.tokenizer_training.batch, c.views(true))?;
+    let options = LoaderOptions::new(run.workers, first, c.tokenizer_training.steps);
+    Loader::new(options, Arc::new(move |i| maker.make(i)))
+}
+
+impl TokenizerWork {
+    fn new(run: &mut Run<'_>, session: Box<dyn Session>) -> Result<Self> {
+        let c = run.config.clone();
+        let caps = session.caps();
+        let plans = tokenizer::plans(&c.tokenizer, c.token_side(), c.tokenizer_training.batch, &caps)?;
+        let plan_hash = plans.micro.hash();
+        let initial = State::initial(&plans.layout, &plans.kinds, c.seed);
+        let mut stepper = Stepper::new(session, plans)?;
+        stepper.restore(&initial)?;
+        let samples = Samples::in_order(run.pictures.val.clone(), c.seed, run.pictures.bad.clone())?;
+        let images = c.val_images.min(run.pictures.val.len()).max(1);
+        let batch = EVAL_BATCH.min(images);
+        let maker = TokenBatches::new(samples, batch, c.views(false))?;
+        let val =
+            (0..(images / batch) as u64).map(|i| Ok(maker.make(i)?.token_view)).collect::<Result<_>>()?;
+        let plan =
+            round_trip_plan(&c.tokenizer, &stepper.layout, c.token_side(), batch, &caps, PageKind::Ema)?;
+        let round_trip = stepper.session.load(Arc::new(plan))?;
+        let fingerprint = run.pictures.train.fingerprint();
+        Ok(TokenizerWork { config: c, stepper, round_trip, val, warned: false, plan_hash, fingerprint })
+    }
+
+    fn resume(&mut self, found: &checkpoint::Found) -> Result<(u64, Option<(u64, f64)>)> {
+        let state = StateJson::parse(&found.read("state.json")?, "state.json")?;
+        let layout = self.stepper.layout.clone();
+        state.check(&layout.hash(), &self.fingerprint)?;
+        let limits = state_limits(&layout);
+        let mut saved = read_optimizer(&layout, &found.read("optimizer.safetensors")?, &limits)?;
+        let ema = read_safetensors(&found.read(WEIGHTS)?, &limits)?.tensors;
+        saved.pages.push((PageKind::Ema, pages_of(&layout, &ema)?));
+        self.stepper.restore(&saved)?;
+        Ok((state.step, state.best))
+    }
+}
+
+impl Work for TokenizerWork {
+    type Batch = TokenBatch;
+    fn phase(&self) -> Phase {
+        Phase::Tokenizer
+    }
+    fn total(&self) -> u64 {
+        self.config.tokenizer_training.steps
+    }
+    fn images(&self) -> usize {
+        self.config.tokenizer_training.batch
+    }
+    fn session(&mut self) -> &mut dyn Session {
+        self.stepper.session.as_mut()
+    }
+    fn step(&mut self, i: u64, batch: &TokenBatch, report: bool) -> Result<Vec<Ticket>> {
+        let c = &self.config;
+        tokenizer::step(&mut self.stepper, &c.tokenizer, &c.tokenizer_training, c.seed, i, batch)?;
+        if !report {
+            return Ok(vec![]);
+        }
+        let micro = self.stepper.micro();
+        let numbers = self.stepper.session.fetch(micro, &["loss", "nll", "kl", "ids"])?;
+        Ok(vec![numbers, self.stepper.fetch_control()?])
+    }
+    fn numbers(&mut self, i: u64, read: Vec<Vec<HostData>>) -> (Numbers, Option<String>) {
+        let mut first = read.into_iter().next().unwrap_or_default().into_iter();
+        let mut number = || {
+            f64::from(first.next().map(HostData::f32).and_then(|v| v.first().copied()).unwrap_or(f32::NAN))
+        };
+        let (loss, nll, kl) = (number(), number(), number());
+        let mut batch = Codebook::new(self.config.tokenizer.vocab);
+        batch.add(&first.next().map(HostData::u32).unwrap_or_default());
+        let perplexity = batch.perplexity();
+        let r = &self.config.tokenizer_training;
+        let numbers = vec![
+            ("loss", loss),
+            ("nll", nll),
+            ("kl", kl),
+            ("perplexity", perplexity),
+            ("lr", r.lr_at(i)),
+            ("temperature", r.tau_at(i)),
+            ("kl_weight", r.beta_at(i)),
+        ];
+        (numbers, self.collapse_warning(i, perplexity))
+    }
+    fn evaluate(&mut self, step: u64) -> Result<Evaluation> {
+        let c = &self.config;
+        let session = self.stepper.session.as_mut();
+        let q = measure(session, self.round_trip, &c.tokenizer, c.token_side(), &self.val)?;
+        let decoded = session.read(self.round_trip, "decoded")?.f32();
+        let view = self.val.last().map(Vec::as_slice).unwrap_or_default();
+        let sheet = tokenizer_sheet(view, &decoded, c.token_side(), step)?.to_png()?;
+        let metrics = vec![
+            ("val_mae", q.mae),
+            ("val_flat_mae", q.flat_mae),
+            ("val_perplexity", q.codebook.perplexity()),
+            ("codes_used", q.codebook.used() as f64),
+            ("codes_dead", (c.tokenizer.vocab - q.codebook.used()) as f64),
+        ];
+        Ok(Evaluation { score: q.mae, metrics, sheet })
+    }
+    fn files(&mut self, step: u64, best: Option<(u64, f64)>) -> Result<Vec<(String, Vec<u8>)>> {
+        let state = self.stepper.state()?;
+        let layout = self.stepper.layout.clone();
+        let pages = state.kind(PageKind::Ema).map(<[_]>::to_vec).unwrap_or_default();
+        let tokenizer = Tokenizer { config: self.config.tokenizer.clone(), layout: layout.clone(), pages };
+        let mut json = StateJson::new(Phase::Tokenizer.name(), step, &self.config);
+        (json.best, json.plan, json.layout) = (best, self.plan_hash.clone(), layout.hash());
+        json.data = self.fingerprint.clone();
+        Ok(vec![
+            (WEIGHTS.into(), tokenizer.weights()?),
+            (SIZES.into(), sizes_json(&tokenizer.config)),
+            ("optimizer.safetensors".into(), optimizer_file(&layout, &state, true)),
+            ("state.json".into(), json.to_bytes()),
+        ])
+    }
+}
+
+/// The sizes file.
+pub(super) fn sizes_json(config: &DvaeConfig) -> Vec<u8> {
+    serde_json::to_vec_pretty(config).unwrap_or_default()
+}
+
+impl TokenizerWork {
+    fn collapse_warning(&mut self, i: u64, perplexity: f64) -> Option<String> {
+        let settled = i as f64 > SETTLED * self.config.tokenizer_training.steps as f64;
+        let vocab = self.config.tokenizer.vocab as f64;
+        if self.warned || !settled || perplexity > 0.04 * vocab {
+            return None;
+        }
+        self.warned = true;
+        Some(format!(
+            "the codebook has collapsed: perplexity {perplexity:.1} of {vocab}. Masked pre-training on such tokens teaches \
+             little. Start again with a larger tokenizer-training.beta, a slower tau-fall or a smaller tokenizer-training.lr"
+        ))
+    }
+}

@@ -1,0 +1,142 @@
+//! Bad input gets one clear message and the right exit status; odd data sets train.
+#![cfg(feature = "cli")]
+
+#[path = "support/run.rs"]
+mod run;
+
+use run::{pretrain, run as beit, text};
+use std::path::Path;
+use std::process::Output;
+
+fn refused(output: &Output, code: i32, words: &[&str]) {
+    let said = text(output);
+    assert_eq!(output.status.code(), Some(code), "exit status: {said}");
+    assert!(!said.contains("panicked"), "{said}");
+    let errors: Vec<&str> = said.lines().filter(|l| l.starts_with("error:")).collect();
+    assert_eq!(errors.len(), 1, "one message: {said}");
+    for word in words {
+        assert!(said.contains(word), "no {word:?} in: {said}");
+    }
+}
+
+fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// A PNG of `w × h` with a smooth pattern.
+fn picture(path: &Path, w: u32, h: u32) {
+    let pixel = |x: u32, y: u32| image::Rgb([(x * 7 + y) as u8, (y * 5) as u8, (x + y * 3) as u8]);
+    image::RgbImage::from_fn(w, h, pixel).save(path).unwrap();
+}
+
+#[test]
+fn wrong_flags_exit_2() {
+    let dir = scratch();
+    let cases: [(&[&str], &[&str]); 12] = [
+        (&["--num-mask-patches", "0"], &["num-mask-patches", "0"]),
+        (&["--num-mask-patches", "17"], &["num-mask-patches", "16", "17"]),
+        (&["--batch-size", "0"], &["batch-size", "1 or more"]),
+        (&["--image-size", "30"], &["image side", "multiple", "30"]),
+        (&["--accumulate", "3"], &["accumulate", "divisor"]),
+        (&["--preset", "huge"], &["--preset", "nano", "huge"]),
+        (&["--lr", "0"], &["lr", "above 0"]),
+        (&["--drop-path", "1"], &["drop-path", "less than 1"]),
+        (&["--steps", "0"], &["steps", "1 or more"]),
+        (&["--mask-kind", "stripes"], &["--mask-kind", "blockwise"]),
+        (&["--stop-after", "0"], &["--stop-after"]),
+        (&["--save-every", "0"], &["save-every"]),
+    ];
+    for (flags, words) in cases {
+        refused(&pretrain(dir.path(), flags), 2, words);
+    }
+    assert!(!dir.path().join("runs").exists(), "a refused command must leave nothing behind");
+    assert_eq!(beit(dir.path(), &["pretrain", "--lr", "fast"]).status.code(), Some(2));
+    assert_eq!(beit(dir.path(), &["pretrain", "--no-such-flag"]).status.code(), Some(2));
+}
+
+#[test]
+fn wrong_config_files_exit_2() {
+    let dir = scratch();
+    let file = dir.path().join("my.toml");
+    for (toml, word) in
+        [("[training]\nlerning-rate = 1.0\n", "lerning-rate"), ("seed = \"x\"\n", "seed"), ("[", "my.toml")]
+    {
+        std::fs::write(&file, toml).unwrap();
+        refused(&beit(dir.path(), &["pretrain", "--config", "my.toml"]), 2, &["my.toml", word]);
+    }
+    refused(&beit(dir.path(), &["pretrain", "--config", "absent.toml"]), 2, &["absent.toml"]);
+}
+
+#[test]
+fn missing_data_and_adapters() {
+    let dir = scratch();
+    refused(&pretrain(dir.path(), &["--data", "nowhere"]), 1, &["nowhere"]);
+    std::fs::create_dir(dir.path().join("empty")).unwrap();
+    refused(&pretrain(dir.path(), &["--data", "empty"]), 1, &["empty", "png"]);
+    std::fs::write(dir.path().join("zero.png"), b"").unwrap();
+    refused(&pretrain(dir.path(), &["--data", "zero.png"]), 1, &["zero.png"]);
+    refused(&beit(dir.path(), &["pretrain", "--adapter", "no such card"]), 1, &["no such card"]);
+    refused(&beit(dir.path(), &["pretrain", "--resume"]), 2, &["--out"]);
+    assert!(!dir.path().join("runs").exists());
+}
+
+#[test]
+fn an_existing_run_is_never_overwritten() {
+    let dir = scratch();
+    assert!(pretrain(dir.path(), &["--out", "run"]).status.success());
+    let before = run::checkpoint_files(&dir.path().join("run"));
+    refused(&pretrain(dir.path(), &["--out", "run"]), 2, &["run", "--resume"]);
+    refused(&beit(dir.path(), &["pretrain", "--resume", "--out", "run"]), 2, &["finished"]);
+    refused(&beit(dir.path(), &["pretrain", "--resume", "--out", "run", "--lr", "1e-3"]), 2, &["--resume"]);
+    assert!(before == run::checkpoint_files(&dir.path().join("run")));
+}
+
+/// Odd sizes, one unreadable file among good ones, fewer pictures than a batch.
+#[test]
+fn a_folder_of_odd_pictures_trains() {
+    let dir = scratch();
+    let data = dir.path().join("photos/deep/deeper");
+    std::fs::create_dir_all(&data).unwrap();
+    for (i, (w, h)) in [(40, 30), (17, 90), (200, 11), (64, 64), (33, 32)].into_iter().enumerate() {
+        picture(&data.join(format!("{i}.png")), w, h);
+    }
+    std::fs::write(data.join("broken.jpg"), b"not a picture").unwrap();
+    let output = pretrain(dir.path(), &["--data", "photos", "--out", "run"]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(text(&output).contains("broken.jpg"), "the bad file is named: {}", text(&output));
+    for file in ["config.toml", "metrics.jsonl", "report.html", "checkpoints/step-00000012/MANIFEST.json"] {
+        assert!(dir.path().join("run").join(file).is_file(), "{file}");
+    }
+}
+
+/// A tokenizer is reused; one that does not fit is refused before anything is written.
+#[test]
+fn tokenizers_are_reused() {
+    let dir = scratch();
+    assert!(pretrain(dir.path(), &["--out", "first"]).status.success());
+    let output = pretrain(dir.path(), &["--out", "second", "--tokenizer", "first"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let of = |run: &str| {
+        std::fs::read(dir.path().join(run).join("checkpoints/step-00000012/tokenizer.safetensors")).unwrap()
+    };
+    assert!(of("first") == of("second"));
+    refused(
+        &beit(dir.path(), &["pretrain", "--adapter", "cpu", "--tokenizer", "first", "--out", "third"]),
+        2,
+        &["vocab"],
+    );
+    refused(&pretrain(dir.path(), &["--tokenizer", "nowhere", "--out", "third"]), 1, &["nowhere"]);
+    assert!(!dir.path().join("third").exists());
+}
+
+#[test]
+fn plan_info_and_runs_speak_json() {
+    let dir = scratch();
+    for args in [&["plan", "--preset", "base", "--json"][..], &["info", "--adapter", "cpu", "--json"]] {
+        let output = beit(dir.path(), args);
+        assert!(output.status.success(), "{}", text(&output));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("JSON");
+    }
+    let help = text(&beit(dir.path(), &["pretrain", "--help"]));
+    assert!(help.contains("Examples:"), "{help}");
+}
