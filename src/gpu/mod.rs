@@ -6,8 +6,6 @@ mod pipelines;
 mod readback;
 mod session;
 pub mod shaders;
-#[cfg(test)]
-mod tests;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use caps::list_adapters;

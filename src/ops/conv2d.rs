@@ -4,6 +4,9 @@
 //! one output pixel, in the order (kh, kw, channel). The input gradient is the same convolution with the kernel
 //! flipped and its channel axes swapped.
 
+use super::gemm::{Gemm, Matrix};
+use super::units::vector;
+use super::{Access, Arg, Caps, KernelCall, Kernels};
 use super::{Args, Op, Vjp, arity, col_sum, cpu_kernel, expect_elements, linear};
 use crate::cpu::{Mat, Real, par_chunks, par_map};
 use crate::error::{Error, Result};
@@ -112,6 +115,69 @@ fn pack<T: Real>(s: &ConvSize, w: &[T]) -> Vec<T> {
     packed
 }
 
+/// Bytes of gathered rows that are in memory at once; larger images go through in chunks of pixels.
+const ROWS_BYTES: usize = 16 << 20;
+
+/// Scratch buffers of the WGSL kernels.
+const PACKED: Arg = Arg::Scratch(0);
+const ROWS: Arg = Arg::Scratch(1);
+
+impl ConvSize {
+    /// Pixels per chunk, a multiple of 64 where there is more than one chunk.
+    fn chunk(&self) -> usize {
+        let all = self.batch * self.pixels();
+        let fit = (ROWS_BYTES / 4 / self.taps()).max(64) / 64 * 64;
+        fit.min(all)
+    }
+    /// Chunks of pixels: first one and number.
+    fn chunks(&self) -> impl Iterator<Item = (usize, usize)> {
+        let (all, chunk) = (self.batch * self.pixels(), self.chunk());
+        (0..all).step_by(chunk).map(move |first| (first, chunk.min(all - first)))
+    }
+    /// Scratch: packed weights and gathered rows.
+    fn kernels(&self) -> Result<Kernels> {
+        let packed = TensorType::real(&[self.taps() * self.o])?;
+        let rows = TensorType::real(&[self.chunk() * self.taps()])?;
+        Ok(Kernels { calls: vec![], scratch: vec![packed, rows] })
+    }
+    /// Gathers the rows of a chunk of the image operand.
+    fn gather_call(&self, image: usize, first: usize, count: usize) -> KernelCall {
+        let vec = vector(&[self.c]);
+        let units = count * self.taps() / vec;
+        KernelCall::new("conv2d", "gather")
+            .bind(ROWS, Access::Write)
+            .reads(&[image])
+            .words(&[units, first, self.height, self.width, self.c / vec, self.k])
+            .each(units, vec)
+    }
+    /// Rearranges weights; `o` and `c` as stored in checkpoints.
+    fn weights_call(&self, entry: &'static str, to: Arg, of: Arg, o: usize, c: usize) -> KernelCall {
+        let (n, taps) = (self.taps() * self.o, self.k * self.k);
+        let call = KernelCall::new("conv2d", entry).bind(to, Access::Write).bind(of, Access::Read);
+        call.words(&[n, o, c, taps]).each(n, 1)
+    }
+    /// The product of gathered rows and weights packed as `[taps, o]`.
+    fn convolve_calls(&self, caps: &Caps, pack: KernelCall, bias: Option<usize>) -> Result<Kernels> {
+        let mut kernels = self.kernels()?;
+        kernels.calls.push(pack);
+        for (first, count) in self.chunks() {
+            kernels.calls.push(self.gather_call(0, first, count));
+            let gemm = Gemm {
+                m: count,
+                n: self.o,
+                k: self.taps(),
+                a: Matrix::new(ROWS, self.taps()),
+                b: Matrix::new(PACKED, self.o),
+                c: Matrix::new(Arg::Out(0), self.o).at(first * self.o),
+                bias: bias.map(|b| (Arg::In(b), 0)),
+                accumulate: false,
+            };
+            gemm.draw(caps, &mut kernels)?;
+        }
+        Ok(kernels)
+    }
+}
+
 impl Conv2d {
     fn size(inputs: &[TensorType]) -> ConvSize {
         ConvSize::of(&inputs[0], inputs[1].dim(1), inputs[1].dim(0), inputs[1].dim(2))
@@ -157,6 +223,10 @@ impl Op for Conv2d {
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         Self::size(inputs).flops()
     }
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let s = Self::size(inputs);
+        s.convolve_calls(caps, s.weights_call("pack", PACKED, Arg::In(1), s.o, s.c), Some(2))
+    }
     cpu_kernel!();
 }
 
@@ -191,6 +261,11 @@ impl Op for Conv2dGradInput {
     }
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         Self::size(inputs).flops()
+    }
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        // The mirrored convolution has `c` input and `o` output channels; the stored weights are [c, o, k, k].
+        let s = Self::size(inputs);
+        s.convolve_calls(caps, s.weights_call("flip", PACKED, Arg::In(1), s.c, s.o), None)
     }
     cpu_kernel!();
 }
@@ -243,6 +318,26 @@ impl Op for Conv2dGradWeight {
     }
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         self.size(inputs).flops()
+    }
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let s = self.size(inputs);
+        let mut kernels = s.kernels()?;
+        for (first, count) in s.chunks() {
+            kernels.calls.push(s.gather_call(1, first, count));
+            let gemm = Gemm {
+                m: s.o,
+                n: s.taps(),
+                k: count,
+                a: Matrix::new(Arg::In(0), s.o).transposed(true).at(first * s.o),
+                b: Matrix::new(ROWS, s.taps()),
+                c: Matrix::new(PACKED, s.taps()),
+                bias: None,
+                accumulate: first > 0,
+            };
+            gemm.draw(caps, &mut kernels)?;
+        }
+        kernels.calls.push(s.weights_call("unpack", Arg::Out(0), PACKED, s.o, s.c));
+        Ok(kernels)
     }
     cpu_kernel!();
 }

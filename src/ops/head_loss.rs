@@ -3,7 +3,10 @@
 //! Forward keeps three numbers per row; backward computes each chunk of logits again. Use [`super::linear`] and
 //! [`super::cross_entropy`] where the logits are small or wanted.
 
-use super::cross_entropy::{check_rows, loss_types, row_statistics, totals};
+use super::cross_entropy::{check_rows, loss_types, row_statistics, totals, totals_call};
+use super::gemm::{Gemm, Matrix};
+use super::units::vector;
+use super::{Access, Arg, Caps, KernelCall, Kernels};
 use super::{Args, CrossEntropyOut, Op, Vjp, arity, cpu_kernel, expect_elements};
 use crate::cpu::{Mat, Real};
 use crate::error::Result;
@@ -52,6 +55,55 @@ fn logits<T: Real>(x: &[T], w: &[T], b: &[T], out: &mut [T]) {
     );
 }
 
+/// Bytes of logits that are in memory at once on a GPU.
+const LOGITS_BYTES: usize = 32 << 20;
+
+/// The chunk of logits.
+const LOGITS: Arg = Arg::Scratch(0);
+
+/// Sizes of a head on a GPU: rows, width, vocabulary, rows per chunk.
+struct HeadSize {
+    m: usize,
+    d: usize,
+    v: usize,
+    chunk: usize,
+}
+
+impl HeadSize {
+    fn of(x: &TensorType, bias: &TensorType) -> Self {
+        let (m, d, v) = (x.rows(), x.cols(), bias.elements());
+        HeadSize { m, d, v, chunk: (LOGITS_BYTES / 4 / v).clamp(1, m) }
+    }
+    fn kernels(&self) -> Result<Kernels> {
+        Ok(Kernels { calls: vec![], scratch: vec![TensorType::real(&[self.chunk, self.v])?] })
+    }
+    /// Chunks of rows: first one and number.
+    fn chunks(&self) -> impl Iterator<Item = (usize, usize)> {
+        let (m, chunk) = (self.m, self.chunk);
+        (0..m).step_by(chunk).map(move |first| (first, chunk.min(m - first)))
+    }
+    /// Logits of a chunk; `x`, `w`, `b` are the operands of these numbers.
+    fn logits(&self, (first, count): (usize, usize), [x, w, b]: [usize; 3]) -> Gemm {
+        Gemm {
+            m: count,
+            n: self.v,
+            k: self.d,
+            a: Matrix::new(Arg::In(x), self.d).at(first * self.d),
+            b: Matrix::new(Arg::In(w), self.d).transposed(true),
+            c: Matrix::new(LOGITS, self.v),
+            bias: Some((Arg::In(b), 0)),
+            accumulate: false,
+        }
+    }
+    fn words(&self, call: KernelCall, (first, count): (usize, usize)) -> KernelCall {
+        call.words(&[count, self.v / vector(&[self.v]), self.v, first])
+    }
+    fn rows(&self, call: KernelCall, caps: &Caps, chunk: (usize, usize)) -> KernelCall {
+        let vec = vector(&[self.v]);
+        self.words(call, chunk).rows(caps, chunk.1, self.v / vec, vec)
+    }
+}
+
 impl HeadLoss {
     fn run<T: Real>(&self, args: &mut Args<'_, T>) {
         let (x, w, b, labels, weights) =
@@ -98,6 +150,18 @@ impl Op for HeadLoss {
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         2 * inputs[0].rows() as u64 * inputs[1].elements() as u64
     }
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let s = HeadSize::of(&inputs[0], &inputs[2]);
+        let mut kernels = s.kernels()?;
+        for chunk in s.chunks() {
+            s.logits(chunk, [0, 1, 2]).draw(caps, &mut kernels)?;
+            let rows =
+                KernelCall::new("head_loss", "rows").writes(&[2]).bind(LOGITS, Access::Read).reads(&[3]);
+            kernels.calls.push(s.rows(rows, caps, chunk));
+        }
+        kernels.calls.push(totals_call(s.m, Arg::In(4)));
+        Ok(kernels)
+    }
     cpu_kernel!();
 }
 
@@ -143,6 +207,43 @@ impl Op for HeadLossGrad {
     }
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         6 * inputs[1].rows() as u64 * inputs[2].elements() as u64
+    }
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let s = HeadSize::of(&inputs[1], &inputs[3]);
+        let mut kernels = s.kernels()?;
+        for chunk in s.chunks() {
+            let (first, count) = chunk;
+            s.logits(chunk, [1, 2, 3]).draw(caps, &mut kernels)?;
+            let grad = KernelCall::new("head_loss", "grad").bind(LOGITS, Access::Write).reads(&[0, 4, 5, 6]);
+            kernels.calls.push(s.rows(grad, caps, chunk));
+            let dx = Gemm {
+                m: count,
+                n: s.d,
+                k: s.v,
+                a: Matrix::new(LOGITS, s.v),
+                b: Matrix::new(Arg::In(2), s.d),
+                c: Matrix::new(Arg::Out(0), s.d).at(first * s.d),
+                bias: None,
+                accumulate: false,
+            };
+            dx.draw(caps, &mut kernels)?;
+            let dw = Gemm {
+                m: s.v,
+                n: s.d,
+                k: count,
+                a: Matrix::new(LOGITS, s.v).transposed(true),
+                b: Matrix::new(Arg::In(1), s.d).at(first * s.d),
+                c: Matrix::new(Arg::Out(1), s.d),
+                bias: None,
+                accumulate: first > 0,
+            };
+            dw.draw(caps, &mut kernels)?;
+            let vec = vector(&[s.v]);
+            let bias = KernelCall::new("head_loss", "bias").writes(&[2]).bind(LOGITS, Access::Read);
+            let bias = s.words(bias, chunk).define("ACCUMULATE", u32::from(first > 0));
+            kernels.calls.push(bias.each(s.v / vec, vec));
+        }
+        Ok(kernels)
     }
     cpu_kernel!();
 }

@@ -1,0 +1,106 @@
+//! The generic suite on the shaders: every sample of every op, at the adapter's limits and at those that WebGPU
+//! guarantees, with the kernels for software and for hardware, twice, against the f64 session.
+//!
+//! Without an adapter the tests say so loudly and pass; `BEIT_ADAPTER` names another one than the first.
+#![cfg(feature = "gpu")]
+
+mod support;
+
+use beit::gpu::{Gpu, GpuSession, list_adapters};
+use beit::ops::{Caps, Sample, Tier, samples};
+use beit::session::Session;
+use support::check::{FORWARD, Tolerance, VJP, bits, compare_all, plan_for, reference, run};
+use support::probe::{Returns, probe};
+
+fn adapter() -> Option<Gpu> {
+    let name = std::env::var("BEIT_ADAPTER").ok();
+    if list_adapters().is_empty() {
+        eprintln!("NO GPU ADAPTER: the shaders were not tested (sh setup.sh installs a software driver)");
+        return None;
+    }
+    Some(Gpu::create(name.as_deref()).expect("an adapter that is listed opens"))
+}
+
+fn one(
+    s: &Sample,
+    session: &mut GpuSession,
+    caps: &Caps,
+    returns: Returns,
+    tol: Tolerance,
+) -> Result<f64, String> {
+    let p = probe(&s.op, &s.inputs, returns).map_err(|e| e.to_string())?;
+    let plan = plan_for(&p, caps).map_err(|e| e.to_string())?;
+    let want = reference(&plan, &p.inputs).map_err(|e| e.to_string())?;
+    let before = session.allocated();
+    let got = run(session, &plan, &p.inputs).map_err(|e| e.to_string())?;
+    let (memory, allocated) = (plan.memory(), session.allocated() - before);
+    if allocated != memory.slots + memory.inputs + memory.uniforms {
+        return Err(format!("allocated {allocated} bytes, planned {memory:?}"));
+    }
+    let worst = compare_all(&plan, &got, &want, tol)?;
+    let again = run(session, &plan, &p.inputs).map_err(|e| e.to_string())?;
+    if bits(&got) != bits(&again) {
+        return Err("two runs differ".into());
+    }
+    Ok(worst)
+}
+
+fn suite(gpu: &Gpu, caps: &Caps) {
+    let all = samples();
+    let mut failures = Vec::new();
+    let mut worst = (0.0f64, 0.0f64);
+    let mut session = GpuSession::new(gpu.clone());
+    for s in &all {
+        let forward = one(s, &mut session, caps, Returns::Results, FORWARD);
+        let vjp = one(s, &mut session, caps, Returns::Gradients, VJP);
+        match (forward, vjp) {
+            (Ok(f), Ok(v)) => worst = (worst.0.max(f), worst.1.max(v)),
+            (f, v) => {
+                let types: Vec<String> = s.inputs.iter().map(|(t, _)| t.to_string()).collect();
+                let said = f.err().or(v.err()).unwrap_or_default();
+                failures.push(format!("{:?} of {}\n    {said}", s.op, types.join(", ")));
+            }
+        }
+    }
+    eprintln!(
+        "{} samples, worst L2-relative error: results {:.1e}, gradients {:.1e}",
+        all.len(),
+        worst.0,
+        worst.1
+    );
+    let shown = failures.len().min(30);
+    assert!(
+        failures.is_empty(),
+        "{} of {} fail:\n{}",
+        failures.len(),
+        all.len(),
+        failures[..shown].join("\n")
+    );
+}
+
+#[test]
+fn software_kernels_at_the_adapters_limits() {
+    if let Some(gpu) = adapter() {
+        suite(&gpu, &Caps { tier: Tier::Software, ..gpu.caps() });
+    }
+}
+
+#[test]
+fn hardware_kernels_at_the_adapters_limits() {
+    if let Some(gpu) = adapter() {
+        suite(&gpu, &Caps { tier: Tier::Hardware, ..gpu.caps() });
+    }
+}
+
+#[test]
+fn both_at_the_guaranteed_limits() {
+    if adapter().is_none() {
+        return;
+    }
+    let name = std::env::var("BEIT_ADAPTER").ok();
+    let gpu =
+        Gpu::create_with_default_limits(name.as_deref()).expect("an adapter meets the guaranteed limits");
+    for tier in [Tier::Software, Tier::Hardware] {
+        suite(&gpu, &Caps { tier, ..gpu.caps() });
+    }
+}
