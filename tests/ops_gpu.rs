@@ -68,7 +68,7 @@ fn suite(gpu: &Gpu, caps: &Caps) {
         worst.0,
         worst.1
     );
-    let shown = failures.len().min(30);
+    let shown = failures.len().min(60);
     assert!(
         failures.is_empty(),
         "{} of {} fail:\n{}",

@@ -5,7 +5,7 @@ use super::pipelines::{Key, Pipelines, scoped};
 use super::readback::{Part, Reads, wait_for};
 use crate::error::{Error, Result};
 use crate::graph::{DType, PageKind, ParamLayout, TensorType};
-use crate::ops::{Arg, Caps, Grid, KernelCall};
+use crate::ops::{Arg, Caps, Grid, KernelCall, Tier};
 use crate::plan::{Place, Plan, Port, Step, UNIFORM_ALIGN};
 use crate::session::{Data, HostData, PlanId, Session, Ticket};
 use std::collections::{BTreeMap, VecDeque};
@@ -246,7 +246,11 @@ fn chunks(plan: &Plan, list: &[Dispatch], software: bool) -> Vec<Range<usize>> {
 
 fn check_caps(plan: &Plan, caps: &Caps) -> Result<()> {
     let needed = plan.steps.iter().flat_map(|s| &s.calls).map(|c| c.bindings.len()).max().unwrap_or(0);
-    if plan.caps.tier == caps.tier && needed <= caps.max_storage_buffers as usize {
+    // The kernels of either class of GPU run on the other; those that a feature is missing for do not.
+    let features = |c: &Caps| (c.subgroup_size, c.f16, c.int64);
+    let (wanted, own) = (features(&plan.caps), features(caps));
+    let there = (wanted.0 == 0 || wanted.0 == own.0) && wanted.1 <= own.1 && wanted.2 <= own.2;
+    if plan.caps.tier != Tier::Cpu && there && needed <= caps.max_storage_buffers as usize {
         return Ok(());
     }
     Err(Error::device("the plan was compiled for another device")
