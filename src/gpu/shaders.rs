@@ -17,6 +17,7 @@ macro_rules! files {
 
 /// All WGSL files: the name under `shaders/` without its ending, and the text.
 pub const FILES: &[(&str, &str)] = files![
+    "common/attend",
     "common/best",
     "common/elem",
     "common/finite",
@@ -34,6 +35,9 @@ pub const FILES: &[(&str, &str)] = files![
     "adamw",
     "add",
     "argmax",
+    "attention",
+    "attention_grad",
+    "attention_table",
     "clip",
     "combine",
     "conv2d",

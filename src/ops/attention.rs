@@ -4,7 +4,9 @@
 //! Results: `o[B,N,D]` and the log-sum-exp of every score row, `lse[B,H,N]`, which is all that the backward pass needs.
 
 use super::attention_grad::AttentionGrad;
+use super::units::vector;
 use super::{Args, Op, Vjp, arity, cpu_kernel, expect_shape};
+use super::{Caps, KernelCall, Kernels};
 use crate::cpu::{Mat, Real, par_chunks2};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, TensorType, Var};
@@ -102,6 +104,36 @@ impl AttentionSpec {
     }
 }
 
+/// Invocations per workgroup of the attention kernels.
+const WG: usize = 32;
+
+impl AttentionSize {
+    /// Completes a dispatch of the attention kernels with `items` invocations; `heads` are (first, number) of the heads
+    /// that a dispatch of the table gradient works on.
+    pub(crate) fn dispatch(
+        &self,
+        call: KernelCall,
+        spec: &AttentionSpec,
+        items: usize,
+        heads: (usize, usize),
+    ) -> KernelCall {
+        let vec = vector(&[self.hd]);
+        let (gh, gw) = spec.grid.unwrap_or((0, 0));
+        call.define("VEC", u32::from(vec == 4))
+            .define("UNITS", (self.hd / vec) as u32)
+            .define("TABLE", u32::from(spec.grid.is_some()))
+            .define("WG", WG as u32)
+            .words(&[self.batch, self.tokens, self.heads, gh, gw])
+            .float(self.scale() as f32)
+            .words(&[heads.0, heads.1])
+            .over(items, WG)
+    }
+    /// Query rows of all images and heads.
+    pub(crate) fn rows(&self) -> usize {
+        self.batch * self.heads * self.tokens
+    }
+}
+
 /// Scores of one head of one image: `s[i,j] = scale·q_i·k_j + bias[i,j]`.
 pub(crate) fn scores<T: Real>(size: &AttentionSize, qkv: &[T], head: usize, bias: Option<&[T]>, s: &mut [T]) {
     let n = size.tokens;
@@ -172,6 +204,12 @@ impl Op for Attention {
             v.grads[1] = Some(grads[1]);
         }
         Ok(())
+    }
+    fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let s = AttentionSize::of(&inputs[0], self.spec.heads);
+        let call = KernelCall::new("attention", "forward").writes(&[0, 1]).reads(&[0]);
+        let call = if self.spec.grid.is_some() { call.reads(&[1]) } else { call };
+        Ok(s.dispatch(call, &self.spec, s.rows(), (0, 0)).into())
     }
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         let s = AttentionSize::of(&inputs[0], self.spec.heads);

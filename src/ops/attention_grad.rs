@@ -4,6 +4,7 @@
 //! dK = scale·dSᵀ·Q, and each row of the bias table gathers its dS over images and token pairs in a fixed order.
 
 use super::attention::{AttentionSize, AttentionSpec, scores};
+use super::{Access, Arg, Caps, KernelCall, Kernels};
 use super::{Args, Op, arity, cpu_kernel, expect_elements};
 use crate::cpu::{Mat, Real, par_map};
 use crate::error::Result;
@@ -17,6 +18,30 @@ pub(crate) struct AttentionGrad {
 
 /// Images per partial sum of the table gradient (part of the definition, so that results do not depend on threads).
 const IMAGES_PER_PART: usize = 8;
+
+/// δ of every query row, and the map of summed score gradients, on a GPU.
+const DELTA: Arg = Arg::Scratch(0);
+const SUMS: Arg = Arg::Scratch(1);
+/// Bytes of the map at once: heads go through in groups.
+const SUMS_BYTES: usize = 32 << 20;
+
+impl AttentionGrad {
+    /// The table's gradient, a group of heads at a time.
+    fn table_kernels(&self, s: &AttentionSize, kernels: &mut Kernels) -> Result<()> {
+        let pairs = s.tokens * s.tokens;
+        let group = (SUMS_BYTES / 4 / pairs).clamp(1, s.heads);
+        kernels.scratch.push(TensorType::real(&[group, pairs])?);
+        for first in (0..s.heads).step_by(group) {
+            let heads = (first, group.min(s.heads - first));
+            let call = KernelCall::new("attention_table", "pairs").bind(SUMS, Access::Write);
+            let call = call.bind(DELTA, Access::Read).reads(&[0, 1, 3, 4]);
+            kernels.calls.push(s.dispatch(call, &self.spec, heads.1 * pairs, heads));
+            let call = KernelCall::new("attention_table", "table").writes(&[1]).bind(SUMS, Access::Read);
+            kernels.calls.push(s.dispatch(call, &self.spec, self.spec.table_rows() * heads.1, heads));
+        }
+        Ok(())
+    }
+}
 
 /// One image's operands.
 struct Image<'a, T> {
@@ -135,6 +160,25 @@ impl Op for AttentionGrad {
         let mut out = vec![inputs[1].clone()];
         out.extend(inputs.get(4).cloned());
         Ok(out)
+    }
+    fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let s = AttentionSize::of(&inputs[1], self.spec.heads);
+        let with_table = |call: KernelCall| if self.spec.grid.is_some() { call.reads(&[4]) } else { call };
+        let queries = KernelCall::new("attention_grad", "queries").writes(&[0]).bind(DELTA, Access::Write);
+        let queries = with_table(queries.reads(&[0, 1, 3, 2]));
+        let keys = KernelCall::new("attention_grad", "keys").writes(&[0]).bind(DELTA, Access::Read);
+        let keys = with_table(keys.reads(&[0, 1, 3]));
+        let mut kernels = Kernels {
+            calls: vec![
+                s.dispatch(queries, &self.spec, s.rows(), (0, 0)),
+                s.dispatch(keys, &self.spec, s.rows(), (0, 0)),
+            ],
+            scratch: vec![TensorType::real(&[s.rows()])?],
+        };
+        if self.spec.grid.is_some() {
+            self.table_kernels(&s, &mut kernels)?;
+        }
+        Ok(kernels)
     }
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         let s = AttentionSize::of(&inputs[1], self.spec.heads);
