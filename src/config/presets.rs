@@ -68,7 +68,7 @@ fn nano() -> RunConfig {
         model: vit(32, 4, 64, 4, 2, 256),
         tokenizer: DvaeConfig { n_hid: 32, n_init: 16, groups: 3, blocks: 1, pools: 2, vocab: 256 },
         tokenizer_training: TokenizerRecipe {
-            steps: 2000,
+            steps: 1600,
             batch: 16,
             lr: 1e-2,
             min_lr: 6e-4,
@@ -82,7 +82,7 @@ fn nano() -> RunConfig {
             clip: 1.0,
         },
         training: PretrainRecipe {
-            steps: 600,
+            steps: 500,
             batch: 64,
             accumulate: 1,
             recompute: false,
