@@ -6,6 +6,7 @@ mod slots;
 
 pub use report::{MemoryReport, PlanSummary};
 
+#[cfg(feature = "gpu")]
 pub(crate) use report::UNIFORM_ALIGN;
 
 use crate::error::{Error, Result};

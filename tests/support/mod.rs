@@ -127,8 +127,8 @@ pub fn run_on(op: &dyn Op, operands: &[Operand], args: &mut Args<'_, f32>) {
         .outs
         .iter_mut()
         .map(|o| match o {
-            ViewMut::Real(r) => ViewMut::Real(&mut **r),
-            ViewMut::Word(w) => ViewMut::Word(&mut **w),
+            ViewMut::Real(r) => ViewMut::Real(r),
+            ViewMut::Word(w) => ViewMut::Word(w),
         })
         .collect();
     op.run_f32(&mut Args { ins, outs, in_types: args.in_types, out_types: args.out_types });

@@ -79,7 +79,8 @@ fn draw(
         let active = ty.dtype() == DType::F32 && op.differentiable(i);
         placed.push(if (active && scaled) || updated { scale(&mut g, x, BEFORE)? } else { x });
         if active {
-            (wrt.push(x), wrt_index.push(i));
+            wrt.push(x);
+            wrt_index.push(i);
         }
     }
     let outs = g.apply_all(Shared(op.clone()), &placed)?;
