@@ -1,5 +1,8 @@
 //! The command line. One file per command; everything that prints is here.
 
+#[macro_use]
+mod stdout;
+
 mod bench;
 mod info;
 mod plan;

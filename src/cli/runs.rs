@@ -19,6 +19,10 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode> {
+    if !args.dir.exists() {
+        eprintln!("no runs yet: there is no folder {}", args.dir.display());
+        return Ok(ExitCode::SUCCESS);
+    }
     let read = std::fs::read_dir(&args.dir).map_err(|e| Error::io("cannot list runs", &args.dir, &e))?;
     let mut dirs: Vec<PathBuf> =
         read.filter_map(|e| e.ok().map(|e| e.path())).filter(|p| p.is_dir()).collect();

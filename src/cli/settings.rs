@@ -35,10 +35,10 @@ pub struct Settings {
     #[arg(long, value_name = "N")]
     pub batch_size: Option<usize>,
     /// Peak learning rate of the transformer
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub lr: Option<f64>,
     /// Last learning rate of the transformer
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub min_lr: Option<f64>,
     /// Updates over which the learning rate rises
     #[arg(long, value_name = "N", conflicts_with = "warmup_epochs")]
@@ -47,16 +47,16 @@ pub struct Settings {
     #[arg(long, value_name = "N")]
     pub warmup_epochs: Option<u64>,
     /// Decoupled weight decay
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub weight_decay: Option<f64>,
     /// Largest global gradient norm; 0 = no clipping
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub clip_grad: Option<f64>,
     /// Stochastic depth of the last block
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub drop_path: Option<f32>,
     /// Initial LayerScale; 0 leaves it out
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub layer_scale_init_value: Option<f32>,
     /// Patches to mask, at most
     #[arg(long, value_name = "N")]
