@@ -5,6 +5,7 @@ mod stdout;
 
 mod bench;
 mod info;
+mod launch;
 mod plan;
 mod pretrain;
 mod progress;
@@ -46,7 +47,7 @@ enum Command {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Pretrain(args) => pretrain::run(*args),
+        Command::Pretrain(args) => pretrain::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Bench(args) => bench::run(&args),

@@ -63,11 +63,7 @@ impl Progress {
         if self.quiet {
             return;
         }
-        let what = match phase {
-            Phase::Tokenizer => "training the tokenizer",
-            Phase::Pretrain => "masked pre-training",
-        };
-        self.say(&format!("{what}: updates {} to {total}", first + 1));
+        self.say(&format!("{}: updates {} to {total}", phase.doing(), first + 1));
         if self.terminal {
             let style = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} {eta} {msg}");
             let bar = ProgressBar::new(total).with_position(first).with_prefix(phase.name());
@@ -79,7 +75,7 @@ impl Progress {
     fn step(&mut self, phase: Phase, step: u64, metrics: &[(&'static str, f64)], rate: f64) {
         let of = |name: &str| metrics.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
         let mut text = format!("loss {:.3}", of("loss").unwrap_or(f64::NAN));
-        for (label, name) in [("acc", "mlm_acc"), ("perplexity", "perplexity")] {
+        for (label, name) in [("acc", "mlm_acc"), ("acc", "acc1"), ("perplexity", "perplexity")] {
             if let Some(v) = of(name) {
                 text += &format!(", {label} {v:.3}");
             }

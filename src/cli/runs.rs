@@ -17,6 +17,10 @@ pub struct Args {
     json: bool,
 }
 
+/// What is shown of a run's last evaluation, where it has it: name and key.
+const ACCURACIES: [(&str, &str); 3] =
+    [("accuracy", "val_mlm_acc"), ("top-1", "val_acc1"), ("mIoU", "val_miou")];
+
 /// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode> {
     if !args.dir.exists() {
@@ -30,20 +34,25 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     for dir in dirs {
         let Some(status) = Status::read(&dir)? else { continue };
         let records = read_records(&dir.join(METRICS)).unwrap_or_default();
-        let (loss, accuracy) = (last(&records, "val_loss"), last(&records, "val_mlm_acc"));
+        let loss = last(&records, "val_loss");
+        let found = ACCURACIES.iter().filter_map(|(name, key)| Some((*name, *key, last(&records, key)?)));
+        let found: Vec<(&str, &str, f64)> = found.collect();
         if args.json {
-            let line = serde_json::json!({"run": dir.display().to_string(), "status": status, "val_loss": loss, "val_mlm_acc": accuracy});
+            let mut line =
+                serde_json::json!({"run": dir.display().to_string(), "status": status, "val_loss": loss});
+            found.iter().for_each(|(_, key, value)| line[*key] = (*value).into());
             println!("{line}");
         } else {
             let number = |v: Option<f64>| v.map_or("-".into(), |v| format!("{v:.3}"));
+            let accuracies: String = found.iter().map(|(name, _, v)| format!("  {name} {v:.3}")).collect();
             println!(
-                "{}  {:?} in {} at {}  held-out loss {}  accuracy {}",
+                "{}  {}: {:?} in {} at {}  held-out loss {}{accuracies}",
                 dir.display(),
+                status.task,
                 status.state,
                 status.phase,
                 status.step,
                 number(loss),
-                number(accuracy)
             );
         }
     }

@@ -1,10 +1,12 @@
-//! Everything that a pre-training run is determined by. A preset names all of it; a TOML file and flags change it.
+//! Everything that a run is determined by. A preset names all of it; a TOML file and flags change it.
 
 mod presets;
+mod task;
 #[cfg(feature = "cli")]
 mod toml_file;
 
 pub use presets::{PRESETS, preset};
+pub use task::{Cadence, DataChoice, TaskConfig};
 #[cfg(feature = "cli")]
 pub use toml_file::{from_toml, merge_file, to_toml};
 
@@ -87,20 +89,6 @@ pub struct AugmentConfig {
     pub imagenet_statistics: bool,
 }
 
-/// When things are written; all in updates.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Cadence {
-    /// Metrics.
-    pub log_every: u64,
-    /// Evaluation and contact sheet.
-    pub eval_every: u64,
-    /// Checkpoint.
-    pub save_every: u64,
-    /// Checkpoints kept beside the best one.
-    pub keep: usize,
-}
-
 impl RunConfig {
     /// Sides of the tokenizer's input.
     pub fn token_side(&self) -> (usize, usize) {
@@ -170,15 +158,13 @@ impl RunConfig {
         }
         self.mask_spec().validate()?;
         self.views(true).validate()?;
+        self.schedule.check()?;
         let at_least_one = [
             ("batch-size", self.training.batch as u64),
             ("tokenizer-training.batch", self.tokenizer_training.batch as u64),
             ("accumulate", self.training.accumulate as u64),
             ("steps", self.training.steps),
             ("tokenizer-training.steps", self.tokenizer_training.steps),
-            ("schedule.log-every", self.schedule.log_every),
-            ("schedule.eval-every", self.schedule.eval_every),
-            ("save-every", self.schedule.save_every),
             ("val-images", self.val_images as u64),
         ];
         for (flag, value) in at_least_one {
@@ -198,9 +184,6 @@ impl RunConfig {
                 t.accumulate,
             ));
         }
-        if self.schedule.keep < 2 {
-            return Err(wrong("schedule.keep", "2 or more", self.schedule.keep));
-        }
         let tt = &self.tokenizer_training;
         for (flag, rate) in
             [("lr", t.lr), ("tokenizer-training.lr", tt.lr), ("tokenizer-training.tau", tt.tau)]
@@ -219,13 +202,24 @@ impl RunConfig {
                 return Err(wrong(flag, "a share from 0 to 1", share));
             }
         }
-        if !(0.0..1.0).contains(&self.val_share) {
-            return Err(wrong("val-share", "0 or more and less than 1", self.val_share));
-        }
-        Ok(())
+        self.data_choice().check()
     }
 }
 
-fn wrong(flag: &str, expected: impl Into<String>, got: impl ToString) -> Error {
+impl TaskConfig for RunConfig {
+    const TASK: &'static str = "pretrain";
+    fn check(&self) -> Result<()> {
+        RunConfig::check(self)
+    }
+    fn data_choice(&self) -> DataChoice<'_> {
+        DataChoice { data: &self.data, val: &self.val, val_share: self.val_share, seed: self.seed }
+    }
+    fn schedule_mut(&mut self) -> &mut Cadence {
+        &mut self.schedule
+    }
+}
+
+/// The error of a setting, by its flag or key.
+pub(crate) fn wrong(flag: &str, expected: impl Into<String>, got: impl ToString) -> Error {
     Error::config("wrong value").at(flag).expected(expected).got(got.to_string())
 }

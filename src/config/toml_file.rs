@@ -1,7 +1,8 @@
 //! TOML in and out.
 
-use super::RunConfig;
 use crate::error::{Error, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use toml::Value;
 
 /// Largest config file that is read, in bytes.
@@ -11,7 +12,7 @@ const LIMIT: usize = 1 << 20;
 ///
 /// # Errors
 /// If a key is unknown or missing or has the wrong type; `file` is named.
-pub fn from_toml(text: &str, file: &str) -> Result<RunConfig> {
+pub fn from_toml<C: DeserializeOwned>(text: &str, file: &str) -> Result<C> {
     toml::from_str(text).map_err(|e| not_a_config(&e, file))
 }
 
@@ -19,7 +20,7 @@ pub fn from_toml(text: &str, file: &str) -> Result<RunConfig> {
 ///
 /// # Errors
 /// Never for a config that was checked.
-pub fn to_toml(config: &RunConfig) -> Result<String> {
+pub fn to_toml<C: Serialize>(config: &C) -> Result<String> {
     toml::to_string_pretty(config).map_err(|e| Error::config("config cannot be written").got(e.to_string()))
 }
 
@@ -27,7 +28,7 @@ pub fn to_toml(config: &RunConfig) -> Result<String> {
 ///
 /// # Errors
 /// If the text is no TOML, or a key is unknown or has the wrong type; `file` is named.
-pub fn merge_file(base: &RunConfig, text: &str, file: &str) -> Result<RunConfig> {
+pub fn merge_file<C: Serialize + DeserializeOwned>(base: &C, text: &str, file: &str) -> Result<C> {
     if text.len() > LIMIT {
         return Err(Error::config("config file too large").at(file).expected("at most 1 MiB"));
     }
@@ -59,18 +60,18 @@ fn not_a_config(e: &toml::de::Error, file: &str) -> Error {
     let lines: Vec<&str> =
         text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.contains('|')).collect();
     let message = lines.join(", ");
-    Error::config("wrong config").at(file).got(message).hint("`beit pretrain --print-config` shows all keys")
+    Error::config("wrong config").at(file).got(message).hint("`--print-config` shows all keys")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::preset;
+    use crate::config::{RunConfig, preset};
 
     #[test]
     fn round_trip_and_merge() {
         let base = preset("nano").unwrap();
-        assert_eq!(from_toml(&to_toml(&base).unwrap(), "x").unwrap(), base);
+        assert_eq!(from_toml::<RunConfig>(&to_toml(&base).unwrap(), "x").unwrap(), base);
         let merged = merge_file(&base, "seed = 3\n[training]\nlr = 1\n", "x").unwrap();
         assert_eq!((merged.seed, merged.training.lr, merged.training.batch), (3, 1.0, base.training.batch));
     }

@@ -31,11 +31,48 @@ impl Decay {
     }
 }
 
-/// Per page: (learning-rate scale, decayed) for every 64 elements; `lr_scale` is asked by name.
-pub fn group_table(layout: &ParamLayout, decay: Decay, lr_scale: impl Fn(&str) -> f32) -> Vec<Vec<f32>> {
+/// Learning rates of the parameters, relative to the schedule's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Rates {
+    /// The same for all.
+    Equal,
+    /// Layer-wise decay (beit-spec §6.3): `decay^(depth + 1 − group)`, 1 for the head.
+    Layers {
+        /// Factor from one group to the one below it.
+        decay: f64,
+        /// Number of blocks L.
+        depth: usize,
+    },
+}
+
+impl Rates {
+    /// The factor of a parameter by its name.
+    pub fn of(self, name: &str) -> f32 {
+        match self {
+            Rates::Equal => 1.0,
+            Rates::Layers { decay, depth } => {
+                decay.powi((depth + 1 - layer_group(name, depth)) as i32) as f32
+            }
+        }
+    }
+}
+
+/// Group of a parameter: 0 for the embedding, `b + 1` for block `b`, `depth + 1` for everything else: final norm,
+/// heads, necks, and a bias table that the blocks share.
+fn layer_group(name: &str, depth: usize) -> usize {
+    let name = name.strip_prefix("backbone.").unwrap_or(name);
+    if matches!(name, "cls_token" | "mask_token" | "pos_embed") || name.starts_with("patch_embed.") {
+        return 0;
+    }
+    let block = name.strip_prefix("blocks.").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
+    block.map_or(depth + 1, |b| (b + 1).min(depth + 1))
+}
+
+/// Per page: (learning-rate scale, decayed) for every 64 elements.
+pub fn group_table(layout: &ParamLayout, decay: Decay, rates: Rates) -> Vec<Vec<f32>> {
     let mut tables: Vec<Vec<f32>> = layout.pages.iter().map(|n| vec![0.0; 2 * n.div_ceil(GROUP)]).collect();
     for v in &layout.views {
-        let (s, w) = (lr_scale(&v.name), if decay.applies(&v.name, &v.shape) { 1.0 } else { 0.0 });
+        let (s, w) = (rates.of(&v.name), if decay.applies(&v.name, &v.shape) { 1.0 } else { 0.0 });
         for group in v.offset / GROUP..(v.offset + v.elements()).div_ceil(GROUP) {
             tables[v.page][2 * group..2 * group + 2].copy_from_slice(&[s, w]);
         }
@@ -110,4 +147,34 @@ pub fn update_graph(layout: &ParamLayout, ema: bool, zero: bool) -> Result<Graph
     let report = scale(&mut g, control, 1.0)?;
     g.output("control", report);
     Ok(g)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The factors of beit-spec §6.3.
+    #[test]
+    fn layer_wise_decay() {
+        let rates = Rates::Layers { decay: 0.65, depth: 12 };
+        let cases = [
+            ("cls_token", 0.00369721),
+            ("patch_embed.proj.weight", 0.00369721),
+            ("pos_embed", 0.00369721),
+            ("blocks.0.attn.qkv.weight", 0.00568801),
+            ("blocks.5.gamma_1", 0.0490223),
+            ("blocks.10.attn.relative_position_bias_table", 0.4225),
+            ("backbone.blocks.11.mlp.fc2.bias", 0.65),
+            ("rel_pos_bias.relative_position_bias_table", 1.0),
+            ("fc_norm.weight", 1.0),
+            ("head.weight", 1.0),
+        ];
+        for (name, want) in cases {
+            assert!((rates.of(name) / want - 1.0).abs() < 1e-5, "{name}: {} not {want}", rates.of(name));
+        }
+        let close = |got: f32, want: f32| (got / want - 1.0).abs() < 1e-5;
+        assert!(close(Rates::Layers { decay: 0.75, depth: 12 }.of("cls_token"), 0.0237573));
+        assert!(close(Rates::Layers { decay: 0.75, depth: 24 }.of("cls_token"), 0.000752543));
+        assert!(close(Rates::Equal.of("cls_token"), 1.0));
+    }
 }

@@ -43,13 +43,14 @@ const CONFIG_BYTES: u64 = 1 << 20;
 #[derive(Debug)]
 pub struct RunFolder {
     dir: PathBuf,
+    task: String,
     serial: u64,
     _lock: RunLock,
 }
 
 impl RunFolder {
-    /// Starts a run in `dir`, which must not exist or be empty.
-    pub fn create(dir: &Path) -> Result<Self> {
+    /// Starts a run of a kind (`pretrain`, `classify` and so on) in `dir`, which must not exist or be empty.
+    pub fn create(dir: &Path, task: &str) -> Result<Self> {
         fs::create_dir_all(dir).map_err(|e| Error::io("cannot create the run folder", dir, &e))?;
         // locked before the folder is looked at, so that of two processes only one starts
         let lock = RunLock::acquire(dir)?;
@@ -61,7 +62,7 @@ impl RunFolder {
                 .got(name.clone())
                 .hint("go on with it by --resume, or choose another --out"));
         }
-        Self::start(dir, lock)
+        Self::start(dir, task.to_owned(), lock)
     }
 
     /// Takes up an existing run.
@@ -73,19 +74,20 @@ impl RunFolder {
                 .hint("leave out --resume to start a new run"));
         }
         let lock = RunLock::acquire(dir)?;
-        Self::start(dir, lock)
+        let task = Status::read(dir)?.map_or_else(|| "pretrain".to_owned(), |s| s.task);
+        Self::start(dir, task, lock)
     }
 
-    /// Starts a run in a fresh folder `base/kind-NNNN`, numbered one above the highest there.
-    pub fn new_default(base: &Path, kind: &str) -> Result<Self> {
+    /// Starts a run in a fresh folder `base/task-NNNN`, numbered one above the highest there.
+    pub fn new_default(base: &Path, task: &str) -> Result<Self> {
         fs::create_dir_all(base).map_err(|e| Error::io("cannot create", base, &e))?;
-        let number_of = |name: &str| name.strip_prefix(kind)?.strip_prefix('-')?.parse::<u32>().ok();
+        let number_of = |name: &str| name.strip_prefix(task)?.strip_prefix('-')?.parse::<u32>().ok();
         let highest = atomic::entries(base)?.iter().filter_map(|(name, _)| number_of(name)).max();
         let mut number = highest.unwrap_or(0).saturating_add(1);
         loop {
-            let dir = base.join(format!("{kind}-{number:04}"));
+            let dir = base.join(format!("{task}-{number:04}"));
             match fs::create_dir(&dir) {
-                Ok(()) => return Self::create(&dir),
+                Ok(()) => return Self::create(&dir, task),
                 // another process was quicker
                 Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => number = number.saturating_add(1),
                 Err(e) => return Err(Error::io("cannot create the run folder", &dir, &e)),
@@ -93,7 +95,7 @@ impl RunFolder {
         }
     }
 
-    fn start(dir: &Path, lock: RunLock) -> Result<Self> {
+    fn start(dir: &Path, task: String, lock: RunLock) -> Result<Self> {
         atomic::sweep(dir)?;
         checkpoint::sweep(dir)?;
         let base = match dir.parent() {
@@ -101,12 +103,17 @@ impl RunFolder {
             _ => Path::new("."),
         };
         let serial = status::next_serial(base)?;
-        Ok(RunFolder { dir: dir.to_owned(), serial, _lock: lock })
+        Ok(RunFolder { dir: dir.to_owned(), task, serial, _lock: lock })
     }
 
     /// The folder.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The kind of run.
+    pub fn task(&self) -> &str {
+        &self.task
     }
 
     /// Writes the merged configuration, TOML text.
@@ -129,7 +136,8 @@ impl RunFolder {
 
     /// Writes where the run stands.
     pub fn write_status(&self, state: RunState, phase: &str, step: u64) -> Result<()> {
-        let status = Status { state, phase: phase.to_owned(), step, serial: self.serial };
+        let status =
+            Status { state, task: self.task.clone(), phase: phase.to_owned(), step, serial: self.serial };
         self.write(status::FILE, status.to_json().as_bytes())
     }
 
@@ -191,14 +199,15 @@ impl RunFolder {
     }
 }
 
-/// The unfinished run under `base` that was started or taken up last. No clock is asked: every start is numbered.
-pub fn newest_unfinished(base: &Path) -> Result<Option<PathBuf>> {
+/// The unfinished run of a kind under `base` that was started or taken up last. No clock is asked: every start is
+/// numbered.
+pub fn newest_unfinished(base: &Path, task: &str) -> Result<Option<PathBuf>> {
     let mut newest: Option<(u64, PathBuf)> = None;
     for (_, dir) in atomic::entries(base)? {
         // a folder whose status cannot be read is not a run to go on with
         let Ok(Some(status)) = Status::read(&dir) else { continue };
         let later = newest.as_ref().is_none_or(|(serial, _)| status.serial >= *serial);
-        if status.state != RunState::Finished && later {
+        if status.state != RunState::Finished && status.task == task && later {
             newest = Some((status.serial, dir));
         }
     }

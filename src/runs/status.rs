@@ -29,6 +29,9 @@ pub enum RunState {
 pub struct Status {
     /// Running, stopped or finished.
     pub state: RunState,
+    /// Kind of run: `pretrain`, `classify` and so on.
+    #[serde(default = "pretrain")]
+    pub task: String,
     /// Part of the run: `tokenizer`, `pretrain` and so on.
     pub phase: String,
     /// Step within the phase.
@@ -36,6 +39,11 @@ pub struct Status {
     /// Counts the starts of all runs beside this one, in place of a clock.
     #[serde(default)]
     pub serial: u64,
+}
+
+/// Files written before there were other kinds.
+fn pretrain() -> String {
+    "pretrain".into()
 }
 
 impl Status {

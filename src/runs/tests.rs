@@ -24,23 +24,23 @@ fn another_run_is_never_overwritten() {
     let dir = base.path().join("mine");
     fs::create_dir(&dir).unwrap();
     fs::write(dir.join("thesis.txt"), b"x").unwrap();
-    let m = message(RunFolder::create(&dir));
+    let m = message(RunFolder::create(&dir, "pretrain"));
     assert!(m.contains("thesis.txt") && m.contains("--resume") && m.contains("--out"), "{m}");
     let m = message(RunFolder::open(&dir));
     assert!(m.contains("not a run folder"), "{m}");
     // what a start that failed at once leaves does not count
     let dir = base.path().join("other");
-    drop(RunFolder::create(&dir).unwrap());
-    RunFolder::create(&dir).unwrap().write_config("a = 1\n").unwrap();
+    drop(RunFolder::create(&dir, "pretrain").unwrap());
+    RunFolder::create(&dir, "pretrain").unwrap().write_config("a = 1\n").unwrap();
     assert_eq!(RunFolder::open(&dir).unwrap().read_config().unwrap(), "a = 1\n");
-    assert!(RunFolder::create(&dir).is_err());
+    assert!(RunFolder::create(&dir, "pretrain").is_err());
 }
 
 #[test]
 fn second_user_is_told_who_holds_it() {
     let base = tempfile::tempdir().unwrap();
     let dir = base.path().join("run");
-    let held = RunFolder::create(&dir).unwrap();
+    let held = RunFolder::create(&dir, "pretrain").unwrap();
     held.write_config("").unwrap();
     let m = message(RunFolder::open(&dir));
     assert!(m.contains("in use") && m.contains(&format!("pid {} on host", std::process::id())), "{m}");
@@ -51,9 +51,9 @@ fn second_user_is_told_who_holds_it() {
 #[test]
 fn newest_unfinished_follows_the_order_of_starts() {
     let base = tempfile::tempdir().unwrap();
-    assert_eq!(newest_unfinished(&base.path().join("none")).unwrap(), None);
+    assert_eq!(newest_unfinished(&base.path().join("none"), "pretrain").unwrap(), None);
     let start = |name: &str, state| {
-        let run = RunFolder::create(&base.path().join(name)).unwrap();
+        let run = RunFolder::create(&base.path().join(name), "pretrain").unwrap();
         run.write_config("").unwrap();
         run.write_status(state, "pretrain", 5).unwrap();
     };
@@ -61,11 +61,18 @@ fn newest_unfinished_follows_the_order_of_starts() {
     start("b", RunState::Running);
     start("a", RunState::Finished);
     fs::create_dir(base.path().join("empty")).unwrap();
-    let newest = || newest_unfinished(base.path()).unwrap().unwrap();
+    let newest = || newest_unfinished(base.path(), "pretrain").unwrap().unwrap();
     assert!(newest().ends_with("b"));
     let run = RunFolder::open(&base.path().join("z")).unwrap();
     assert_eq!(run.status().unwrap().unwrap().state, RunState::Stopped);
     run.write_status(RunState::Running, "pretrain", 6).unwrap();
+    assert!(newest().ends_with("z"));
+    // a run of another command is not taken up by this one
+    let other = RunFolder::create(&base.path().join("other"), "classify").unwrap();
+    other.write_config("").unwrap();
+    other.write_status(RunState::Running, "classify", 1).unwrap();
+    drop(other);
+    assert_eq!(RunFolder::open(&base.path().join("other")).unwrap().task(), "classify");
     assert!(newest().ends_with("z"));
     run.write_status(RunState::Finished, "pretrain", 9).unwrap();
     assert!(newest().ends_with("b"));
@@ -74,7 +81,7 @@ fn newest_unfinished_follows_the_order_of_starts() {
 #[test]
 fn metrics_after_the_checkpoint_are_dropped() {
     let base = tempfile::tempdir().unwrap();
-    let run = RunFolder::create(&base.path().join("run")).unwrap();
+    let run = RunFolder::create(&base.path().join("run"), "pretrain").unwrap();
     let record = |phase: &str, step: u64| json!({"phase": phase, "step": step, "loss": 1.0 / step as f64});
     let write = |from: u64, to: u64, phase: &str| {
         let mut metrics = run.metrics().unwrap();
@@ -112,7 +119,7 @@ fn torn_last_line_is_dropped_and_garbage_is_named() {
 fn leftovers_of_a_killed_process_are_swept_on_open() {
     let base = tempfile::tempdir().unwrap();
     let dir = base.path().join("run");
-    let run = RunFolder::create(&dir).unwrap();
+    let run = RunFolder::create(&dir, "pretrain").unwrap();
     run.write_config("").unwrap();
     run.write("sheets/step-1.png", b"png").unwrap();
     run.save_checkpoint(7, &[("model.safetensors".into(), vec![1, 2])]).unwrap();

@@ -7,7 +7,7 @@ use crate::graph::{Graph, ParamLayout};
 use crate::models::mim::{self, MimBatchShape, MimOptions};
 use crate::models::{DvaeConfig, VitConfig};
 use crate::ops::{Caps, Hyper};
-use crate::optim::{Cosine, Decay, Schedule};
+use crate::optim::{Cosine, Decay, Rates, Schedule};
 use crate::plan::{CompileOptions, Plan, compile};
 use crate::rng::{Key, Stream};
 use crate::session::{Data, PlanId, Session};
@@ -90,7 +90,12 @@ impl MimModel {
         let options = MimOptions { recompute: recipe.recompute, train: true, predictions: false };
         let shape = self.shape(recipe.micro_batch());
         let loss = mim::pretraining(&mut g, &self.vit, &self.tokenizer, shape, options)?;
-        let options = StepOptions { ema: false, accumulate: recipe.accumulate, decay: Decay::Official };
+        let options = StepOptions {
+            ema: false,
+            accumulate: recipe.accumulate,
+            decay: Decay::Official,
+            rates: Rates::Equal,
+        };
         StepPlans::new("pretraining step", g, loss, MODEL, &[tokenizer], caps, options)
     }
     /// Compiles an evaluation of `images` pictures, with predictions.

@@ -6,7 +6,7 @@ use crate::graph::{Graph, PageKind, ParamLayout};
 use crate::models::dvae::{self, DvaeConfig, Noise};
 use crate::models::mim::TOKENIZER;
 use crate::ops::{Caps, Hyper};
-use crate::optim::{Cosine, Decay, Schedule, half_cosine};
+use crate::optim::{Cosine, Decay, Rates, Schedule, half_cosine};
 use crate::plan::{CompileOptions, Plan, compile};
 use crate::rng::{Key, Stream};
 use crate::session::{Data, PlanId, Session};
@@ -91,7 +91,7 @@ pub fn plans(cfg: &DvaeConfig, side: (usize, usize), batch: usize, caps: &Caps) 
         }
         Ok(t.loss)
     })?;
-    let options = StepOptions { ema: true, accumulate: 1, decay: Decay::All };
+    let options = StepOptions { ema: true, accumulate: 1, decay: Decay::All, rates: Rates::Equal };
     StepPlans::new("tokenizer step", g, loss, TOKENIZER, &[], caps, options)
 }
 

@@ -24,19 +24,25 @@ pub fn all_plans(config: &RunConfig, caps: &Caps) -> Result<(StepPlans, StepPlan
 /// If a single buffer passes the adapter's limits, or all of them the memory of this machine (CPU session).
 pub fn check_memory(config: &RunConfig, caps: &Caps) -> Result<()> {
     let (t, m) = all_plans(config, caps)?;
-    for (what, plans) in [("tokenizer training", &t), ("masked pre-training", &m)] {
-        let inputs = plans.micro.inputs.iter().map(|p| p.ty.bytes());
-        let largest =
-            plans.micro.slots.iter().map(|s| 4 * s.elements as u64).chain(inputs).max().unwrap_or(0);
-        let limit = page_bytes(caps);
-        if caps.tier != Tier::Cpu && largest > limit {
-            return Err(too_large(what, largest, limit, "largest buffer"));
-        }
-        if let Some(memory) = machine_memory().filter(|&m| plans.total_bytes() > m / 10 * 9)
-            && caps.tier != Tier::Hardware
-        {
-            return Err(too_large(what, plans.total_bytes(), memory / 10 * 9, "memory"));
-        }
+    check_fits("tokenizer training", &t, caps)?;
+    check_fits("masked pre-training", &m, caps)
+}
+
+/// The same for the plans of one kind of training, named `what` in the message.
+///
+/// # Errors
+/// As [`check_memory`].
+pub fn check_fits(what: &str, plans: &StepPlans, caps: &Caps) -> Result<()> {
+    let inputs = plans.micro.inputs.iter().map(|p| p.ty.bytes());
+    let largest = plans.micro.slots.iter().map(|s| 4 * s.elements as u64).chain(inputs).max().unwrap_or(0);
+    let limit = page_bytes(caps);
+    if caps.tier != Tier::Cpu && largest > limit {
+        return Err(too_large(what, largest, limit, "largest buffer"));
+    }
+    if let Some(memory) = machine_memory().filter(|&m| plans.total_bytes() > m / 10 * 9)
+        && caps.tier != Tier::Hardware
+    {
+        return Err(too_large(what, plans.total_bytes(), memory / 10 * 9, "memory"));
     }
     Ok(())
 }

@@ -27,8 +27,8 @@ pub struct Evaluation {
     pub metrics: Numbers,
     /// The number by which the best checkpoint is chosen (lower is better).
     pub score: f64,
-    /// A contact sheet.
-    pub sheet: SheetPng,
+    /// A contact sheet, where the phase has something to show.
+    pub sheet: Option<SheetPng>,
 }
 
 /// What a phase does at its places in the loop.
@@ -120,7 +120,7 @@ impl<'r, 'a, W: Work> Drive<'r, 'a, W> {
         while done < total && !self.run.should_stop() {
             let Some(batch) = loader.next() else { break };
             let batch = batch??;
-            let report = (done + 1).is_multiple_of(self.run.config.schedule.log_every);
+            let report = (done + 1).is_multiple_of(self.run.schedule.log_every);
             let tickets = self.work.step(done, &batch, report)?;
             done += 1;
             self.run.count_step();
@@ -130,7 +130,7 @@ impl<'r, 'a, W: Work> Drive<'r, 'a, W> {
             }
             self.poll(self.pending.len() > IN_FLIGHT)?;
             let last = done == total || self.run.should_stop();
-            let cadence = &self.run.config.schedule;
+            let cadence = &self.run.schedule;
             let (eval, save) =
                 (done.is_multiple_of(cadence.eval_every), done.is_multiple_of(cadence.save_every));
             if eval || done == total {
@@ -249,20 +249,28 @@ impl<'r, 'a, W: Work> Drive<'r, 'a, W> {
         let found = self.work.evaluate(step)?;
         let phase = self.work.phase();
         self.record(step, &found.metrics, None)?;
-        let name = format!("sheets/{}-{step:08}.png", phase.name());
-        self.run.folder.write(&name, &found.sheet.png)?;
-        let at = Stamp { step, wall_time: self.run.wall_time() };
-        let image =
-            EventImage { width: found.sheet.width, height: found.sheet.height, png: &found.sheet.png };
-        self.events.image(at, &format!("{}/sheet", phase.name()), image)?;
+        if let Some(sheet) = &found.sheet {
+            self.show(step, sheet)?;
+        }
         if found.score.is_finite() && self.best.is_none_or(|(_, best)| found.score < best) {
             self.best = Some((step, found.score));
         }
         self.run.tell(Event::Eval { phase, step, metrics: found.metrics });
-        self.run.tell(Event::Picture { path: self.run.folder.dir().join(name) });
         // Evaluation is not training time.
         self.last_report.0 = Instant::now();
         self.last_report.1 = step;
+        Ok(())
+    }
+
+    /// Keeps a contact sheet in the run folder and among the TensorBoard events.
+    fn show(&mut self, step: u64, sheet: &SheetPng) -> Result<()> {
+        let phase = self.work.phase().name();
+        let name = format!("sheets/{phase}-{step:08}.png");
+        self.run.folder.write(&name, &sheet.png)?;
+        let at = Stamp { step, wall_time: self.run.wall_time() };
+        let image = EventImage { width: sheet.width, height: sheet.height, png: &sheet.png };
+        self.events.image(at, &format!("{phase}/sheet"), image)?;
+        self.run.tell(Event::Picture { path: self.run.folder.dir().join(name) });
         Ok(())
     }
 

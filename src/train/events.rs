@@ -1,25 +1,37 @@
 //! What a run tells its observers: typed messages; front ends ignore what they do not know.
 
-use serde::Serialize;
 use std::path::PathBuf;
 
-/// Parts of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Phase {
-    /// Training the tokenizer.
-    Tokenizer,
-    /// Masked pre-training.
-    Pretrain,
+/// A part of a run: one training loop with metrics and checkpoints of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Phase {
+    name: &'static str,
+    doing: &'static str,
+    folder: &'static str,
 }
 
 impl Phase {
-    /// Name in files.
+    /// Training the tokenizer.
+    pub const TOKENIZER: Phase =
+        Phase { name: "tokenizer", doing: "training the tokenizer", folder: "tokenizer" };
+    /// Masked pre-training.
+    pub const PRETRAIN: Phase = Phase::new("pretrain", "masked pre-training");
+
+    /// A phase whose checkpoints are the run's own; `doing` is said when it starts.
+    pub const fn new(name: &'static str, doing: &'static str) -> Phase {
+        Phase { name, doing, folder: "" }
+    }
+    /// Name in files and records.
     pub fn name(self) -> &'static str {
-        match self {
-            Phase::Tokenizer => "tokenizer",
-            Phase::Pretrain => "pretrain",
-        }
+        self.name
+    }
+    /// What it does, for people.
+    pub fn doing(self) -> &'static str {
+        self.doing
+    }
+    /// Folder of its checkpoints below the run's; empty = the run's own.
+    pub fn folder(self) -> &'static str {
+        self.folder
     }
 }
 

@@ -15,6 +15,10 @@ mod phase_pretrain;
 #[cfg(feature = "cli")]
 mod phase_tokenizer;
 #[cfg(feature = "cli")]
+mod pictures;
+#[cfg(feature = "cli")]
+mod pretraining;
+#[cfg(feature = "cli")]
 mod report;
 #[cfg(feature = "cli")]
 mod run;
@@ -24,8 +28,14 @@ mod sheets;
 mod state_json;
 
 #[cfg(feature = "cli")]
-pub use budget::{all_plans, check_memory};
+pub use budget::{all_plans, check_fits, check_memory};
 #[cfg(feature = "cli")]
 pub use phase_tokenizer::Tokenizer;
 #[cfg(feature = "cli")]
-pub use run::{MakeSession, Outcome, Pictures, Run, RunOptions};
+pub use pictures::Pictures;
+#[cfg(feature = "cli")]
+pub use pretraining::Pretraining;
+#[cfg(feature = "cli")]
+pub use report::Story;
+#[cfg(feature = "cli")]
+pub use run::{Job, MakeSession, Outcome, Run, RunOptions, Stand};

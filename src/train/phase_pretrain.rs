@@ -4,6 +4,7 @@ use super::drive::{Drive, Evaluation, Numbers, Work};
 use super::events::{Event, Phase};
 use super::files::{optimizer_file, pages_of, read_optimizer, state_limits, tensors_of};
 use super::phase_tokenizer::{SIZES, Tokenizer, WEIGHTS, sizes_json};
+use super::pretraining::Pretraining;
 use super::run::Run;
 use super::sheets::{ReconstructionInputs, reconstruction_sheet};
 use super::state_json::StateJson;
@@ -60,8 +61,8 @@ pub struct Baselines {
 ///
 /// # Errors
 /// If the tokenizer does not fit, or training fails.
-pub fn run(run: &mut Run<'_>, tokenizer: &Tokenizer) -> Result<bool> {
-    let mut work = PretrainWork::new(run, tokenizer)?;
+pub fn run(run: &mut Run<'_>, job: &Pretraining, tokenizer: &Tokenizer) -> Result<bool> {
+    let mut work = PretrainWork::new(run, job, tokenizer)?;
     let b = work.baselines;
     let ln_v = (work.config.model.vocab as f64).ln();
     run.folder.write("baselines.json", format!("{:#}\n", baselines_json(&b, ln_v)).as_bytes())?;
@@ -70,7 +71,7 @@ pub fn run(run: &mut Run<'_>, tokenizer: &Tokenizer) -> Result<bool> {
          perplexity {:.1} of {}, commonest token {:.3}",
         b.unigram, b.position, b.perplexity, work.config.model.vocab, b.commonest
     )));
-    let found = run.newest(Phase::Pretrain)?;
+    let found = run.newest(Phase::PRETRAIN)?;
     let (first, best) = match &found {
         Some(f) => work.resume(run, f)?,
         None => (0, None),
@@ -78,7 +79,7 @@ pub fn run(run: &mut Run<'_>, tokenizer: &Tokenizer) -> Result<bool> {
     if first >= work.total() {
         return Ok(true);
     }
-    let mut loader = batches(run, first)?;
+    let mut loader = batches(run.workers, job, first)?;
     Drive::new(run, &mut work, first, best)?.train(&mut loader, first)
 }
 
@@ -93,17 +94,17 @@ fn baselines_json(b: &Baselines, ln_v: f64) -> serde_json::Value {
     })
 }
 
-fn batches(run: &Run<'_>, first: u64) -> Result<Loader<Result<MimBatch>>> {
-    let c = &run.config;
-    let samples = Samples::shuffled(run.pictures.train.clone(), c.seed, run.pictures.bad.clone())?;
+fn batches(workers: usize, job: &Pretraining, first: u64) -> Result<Loader<Result<MimBatch>>> {
+    let c = &job.config;
+    let samples = Samples::shuffled(job.pictures.train.clone(), c.seed, job.pictures.bad.clone())?;
     let maker = MimBatches::new(samples, c.training.batch, c.views(true), c.mask_spec())?;
-    let options = LoaderOptions::new(run.workers, first, c.training.steps);
+    let options = LoaderOptions::new(workers, first, c.training.steps);
     Loader::new(options, Arc::new(move |i| maker.make(i)))
 }
 
 impl PretrainWork {
-    fn new(run: &mut Run<'_>, tokenizer: &Tokenizer) -> Result<Self> {
-        let c = run.config.clone();
+    fn new(run: &mut Run<'_>, job: &Pretraining, tokenizer: &Tokenizer) -> Result<Self> {
+        let (c, pictures) = (job.config.clone(), &job.pictures);
         let model = c.mim();
         let mut session = run.session()?;
         let caps = session.caps();
@@ -121,18 +122,18 @@ impl PretrainWork {
         let initial = State::initial(&plans.layout, &plans.kinds, c.seed);
         let mut stepper = Stepper::new(session, plans)?;
         stepper.restore(&initial)?;
-        let images = c.val_images.min(run.pictures.val.len()).max(1);
+        let images = c.val_images.min(pictures.val.len()).max(1);
         let batch = EVAL_BATCH.min(images);
         let plan = model.eval_plan(batch, &stepper.layout, &tokenizer.layout, &caps)?;
         let eval = stepper.session.load(Arc::new(plan))?;
         let plan = decode_plan(&c.tokenizer, &tokenizer.layout, c.model.grid(), batch, &caps)?;
         let decode = stepper.session.load(Arc::new(plan))?;
-        let samples = Samples::in_order(run.pictures.val.clone(), c.seed, run.pictures.bad.clone())?;
+        let samples = Samples::in_order(pictures.val.clone(), c.seed, pictures.bad.clone())?;
         let maker = MimBatches::new(samples, batch, c.views(false), c.mask_spec())?;
         let val = (0..(images / batch) as u64).map(|i| maker.make(i)).collect::<Result<_>>()?;
-        let baselines = token_baselines(run, &tokenizer, &mut stepper)?;
+        let baselines = token_baselines(run.workers, job, &tokenizer, &mut stepper)?;
         let tokenizer_hash = tokenizer.hash()?;
-        let fingerprint = run.pictures.train.fingerprint();
+        let fingerprint = pictures.train.fingerprint();
         Ok(PretrainWork {
             config: c,
             model,
@@ -169,18 +170,22 @@ impl PretrainWork {
 }
 
 /// Encodes training pictures (centred squares, no augmentation) and counts their ids.
-fn token_baselines(run: &Run<'_>, tokenizer: &Tokenizer, stepper: &mut Stepper) -> Result<Baselines> {
-    let c = &run.config;
-    let images = STATISTICS_IMAGES.min(run.pictures.train.len());
+fn token_baselines(
+    workers: usize,
+    job: &Pretraining,
+    tokenizer: &Tokenizer,
+    stepper: &mut Stepper,
+) -> Result<Baselines> {
+    let (c, pictures) = (&job.config, &job.pictures);
+    let images = STATISTICS_IMAGES.min(pictures.train.len());
     let batch = (2 * EVAL_BATCH).min(images).max(1);
     let caps = stepper.session.caps();
     let plan = encode_plan(&c.tokenizer, &tokenizer.layout, c.token_side(), batch, &caps)?;
     let plan = stepper.session.load(Arc::new(plan))?;
-    let samples = Samples::in_order(run.pictures.train.clone(), c.seed, run.pictures.bad.clone())?;
+    let samples = Samples::in_order(pictures.train.clone(), c.seed, pictures.bad.clone())?;
     let maker = TokenBatches::new(samples, batch, c.views(false))?;
     let steps = (images / batch) as u64;
-    let mut loader =
-        Loader::new(LoaderOptions::new(run.workers, 0, steps), Arc::new(move |i| maker.make(i)))?;
+    let mut loader = Loader::new(LoaderOptions::new(workers, 0, steps), Arc::new(move |i| maker.make(i)))?;
     let mut statistics = TokenStatistics::new(c.model.patches(), c.model.vocab);
     while let Some(view) = loader.next() {
         stepper.session.write(plan, "image", Data::F32(&view??.token_view))?;
@@ -199,7 +204,7 @@ fn token_baselines(run: &Run<'_>, tokenizer: &Tokenizer, stepper: &mut Stepper) 
 impl Work for PretrainWork {
     type Batch = MimBatch;
     fn phase(&self) -> Phase {
-        Phase::Pretrain
+        Phase::PRETRAIN
     }
     fn total(&self) -> u64 {
         self.config.training.steps
@@ -260,14 +265,14 @@ impl Work for PretrainWork {
             ("commonest_share", self.baselines.commonest),
         ];
         let sheet = self.sheet(step, &e)?.to_png()?;
-        Ok(Evaluation { score: e.loss, metrics, sheet })
+        Ok(Evaluation { score: e.loss, metrics, sheet: Some(sheet) })
     }
     fn files(&mut self, step: u64, best: Option<(u64, f64)>) -> Result<Vec<(String, Vec<u8>)>> {
         let state = self.stepper.state()?;
         let layout = self.stepper.layout.clone();
         let pages = state.kind(PageKind::Param).unwrap_or_default();
         let weights = to_transformers(tensors_of(&layout, pages))?;
-        let mut json = StateJson::new(Phase::Pretrain.name(), step, &self.config);
+        let mut json = StateJson::new(Phase::PRETRAIN, step, &self.config);
         (json.best, json.plan, json.layout) = (best, self.plan_hash.clone(), layout.hash());
         (json.data, json.tokenizer) = (self.fingerprint.clone(), Some(self.tokenizer_hash.clone()));
         Ok(vec![

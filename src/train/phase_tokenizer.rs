@@ -3,6 +3,7 @@
 use super::drive::{Drive, Evaluation, Numbers, Work};
 use super::events::{Event, Phase};
 use super::files::{optimizer_file, pages_of, read_optimizer, state_limits, tensors_of};
+use super::pretraining::Pretraining;
 use super::run::Run;
 use super::sheets::tokenizer_sheet;
 use super::state_json::StateJson;
@@ -134,53 +135,53 @@ const SETTLED: f64 = 0.4;
 ///
 /// # Errors
 /// If the given one does not fit, or training fails.
-pub fn run(run: &mut Run<'_>, given: Option<&Path>) -> Result<Option<Tokenizer>> {
+pub fn run(run: &mut Run<'_>, job: &mut Pretraining) -> Result<Option<Tokenizer>> {
     let session = run.session()?;
     let page_bytes = super::page_bytes(&session.caps());
-    if let Some(path) = given {
+    if let Some(path) = &job.tokenizer {
         let tokenizer = Tokenizer::open(path, page_bytes)?;
-        run.config.tokenizer = tokenizer.config.clone();
+        job.config.tokenizer = tokenizer.config.clone();
         run.tell(Event::Note(format!("tokenizer taken from {}", path.display())));
         return Ok(Some(tokenizer));
     }
-    let total = run.config.tokenizer_training.steps;
-    let found = run.newest(Phase::Tokenizer)?;
+    let total = job.config.tokenizer_training.steps;
+    let found = run.newest(Phase::TOKENIZER)?;
     if let Some(f) = found.as_ref().filter(|f| f.step == total) {
         return Ok(Some(Tokenizer::read(&f.read(WEIGHTS)?, &f.read(SIZES)?, page_bytes)?));
     }
-    let mut work = TokenizerWork::new(run, session)?;
+    let mut work = TokenizerWork::new(job, session)?;
     let (first, best) = match &found {
         Some(f) => work.resume(f)?,
         None => (0, None),
     };
-    let mut loader = batches(run, first)?;
+    let mut loader = batches(run.workers, job, first)?;
     let mut drive = Drive::new(run, &mut work, first, best)?;
     if !drive.train(&mut loader, first)? {
         return Ok(None);
     }
     let pages = work.stepper.state()?.kind(PageKind::Ema).map(<[_]>::to_vec).unwrap_or_default();
-    Ok(Some(Tokenizer { config: run.config.tokenizer.clone(), layout: work.stepper.layout.clone(), pages }))
+    Ok(Some(Tokenizer { config: job.config.tokenizer.clone(), layout: work.stepper.layout.clone(), pages }))
 }
 
-fn batches(run: &Run<'_>, first: u64) -> Result<Loader<Result<TokenBatch>>> {
-    let c = &run.config;
-    let samples = Samples::shuffled(run.pictures.train.clone(), c.seed, run.pictures.bad.clone())?;
+fn batches(workers: usize, job: &Pretraining, first: u64) -> Result<Loader<Result<TokenBatch>>> {
+    let c = &job.config;
+    let samples = Samples::shuffled(job.pictures.train.clone(), c.seed, job.pictures.bad.clone())?;
     let maker = TokenBatches::new(samples, c.tokenizer_training.batch, c.views(true))?;
-    let options = LoaderOptions::new(run.workers, first, c.tokenizer_training.steps);
+    let options = LoaderOptions::new(workers, first, c.tokenizer_training.steps);
     Loader::new(options, Arc::new(move |i| maker.make(i)))
 }
 
 impl TokenizerWork {
-    fn new(run: &mut Run<'_>, session: Box<dyn Session>) -> Result<Self> {
-        let c = run.config.clone();
+    fn new(job: &Pretraining, session: Box<dyn Session>) -> Result<Self> {
+        let c = job.config.clone();
         let caps = session.caps();
         let plans = tokenizer::plans(&c.tokenizer, c.token_side(), c.tokenizer_training.batch, &caps)?;
         let plan_hash = plans.micro.hash();
         let initial = State::initial(&plans.layout, &plans.kinds, c.seed);
         let mut stepper = Stepper::new(session, plans)?;
         stepper.restore(&initial)?;
-        let samples = Samples::in_order(run.pictures.val.clone(), c.seed, run.pictures.bad.clone())?;
-        let images = c.val_images.min(run.pictures.val.len()).max(1);
+        let samples = Samples::in_order(job.pictures.val.clone(), c.seed, job.pictures.bad.clone())?;
+        let images = c.val_images.min(job.pictures.val.len()).max(1);
         let batch = EVAL_BATCH.min(images);
         let maker = TokenBatches::new(samples, batch, c.views(false))?;
         let val =
@@ -188,7 +189,7 @@ impl TokenizerWork {
         let plan =
             round_trip_plan(&c.tokenizer, &stepper.layout, c.token_side(), batch, &caps, PageKind::Ema)?;
         let round_trip = stepper.session.load(Arc::new(plan))?;
-        let fingerprint = run.pictures.train.fingerprint();
+        let fingerprint = job.pictures.train.fingerprint();
         Ok(TokenizerWork { config: c, stepper, round_trip, val, warned: false, plan_hash, fingerprint })
     }
 
@@ -208,7 +209,7 @@ impl TokenizerWork {
 impl Work for TokenizerWork {
     type Batch = TokenBatch;
     fn phase(&self) -> Phase {
-        Phase::Tokenizer
+        Phase::TOKENIZER
     }
     fn total(&self) -> u64 {
         self.config.tokenizer_training.steps
@@ -264,14 +265,14 @@ impl Work for TokenizerWork {
             ("codes_used", q.codebook.used() as f64),
             ("codes_dead", (c.tokenizer.vocab - q.codebook.used()) as f64),
         ];
-        Ok(Evaluation { score: q.mae, metrics, sheet })
+        Ok(Evaluation { score: q.mae, metrics, sheet: Some(sheet) })
     }
     fn files(&mut self, step: u64, best: Option<(u64, f64)>) -> Result<Vec<(String, Vec<u8>)>> {
         let state = self.stepper.state()?;
         let layout = self.stepper.layout.clone();
         let pages = state.kind(PageKind::Ema).map(<[_]>::to_vec).unwrap_or_default();
         let tokenizer = Tokenizer { config: self.config.tokenizer.clone(), layout: layout.clone(), pages };
-        let mut json = StateJson::new(Phase::Tokenizer.name(), step, &self.config);
+        let mut json = StateJson::new(Phase::TOKENIZER, step, &self.config);
         (json.best, json.plan, json.layout) = (best, self.plan_hash.clone(), layout.hash());
         json.data = self.fingerprint.clone();
         Ok(vec![

@@ -1,6 +1,6 @@
 //! `state.json` of a checkpoint: where training stood and what it depends on.
 
-use crate::config::RunConfig;
+use super::events::Phase;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -27,26 +27,28 @@ pub struct StateJson {
     pub layout: String,
     /// Fingerprint of the training pictures.
     pub data: String,
-    /// Hash of the frozen tokenizer's weights (pre-training only).
+    /// Hash of the frozen tokenizer's weights (masked pre-training only).
+    #[serde(default)]
     pub tokenizer: Option<String>,
     /// The merged configuration.
-    pub config: RunConfig,
+    pub config: serde_json::Value,
 }
 
 impl StateJson {
     /// Fills in the version fields.
-    pub fn new(phase: &str, step: u64, config: &RunConfig) -> Self {
+    pub fn new(phase: Phase, step: u64, config: &impl Serialize) -> Self {
         StateJson {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").into(),
-            phase: phase.into(),
+            phase: phase.name().into(),
             step,
             best: None,
             plan: String::new(),
             layout: String::new(),
             data: String::new(),
             tokenizer: None,
-            config: config.clone(),
+            // plain structs of numbers and strings always serialise
+            config: serde_json::to_value(config).unwrap_or_default(),
         }
     }
     /// The file.
@@ -83,9 +85,7 @@ impl StateJson {
                 ))
                 .expected(saved.clone())
                 .got(now)
-                .hint(
-                    "go on with the same pictures and the same version, or start a new run with --tokenizer",
-                ));
+                .hint("go on with the same pictures and the same version, or start a new run"));
             }
         }
         Ok(())

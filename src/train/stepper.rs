@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::graph::{Graph, PageKind, ParamLayout, Var, grad};
 use crate::ops::{CONTROL_LEN, Caps, Hyper};
-use crate::optim::{Decay, bind_gradients, group_table, update_graph};
+use crate::optim::{Decay, Rates, bind_gradients, group_table, update_graph};
 use crate::plan::{CompileOptions, Plan, compile};
 use crate::session::{Data, PlanId, Session};
 use std::sync::Arc;
@@ -31,6 +31,7 @@ pub struct StepPlans {
     /// Micro-batches per update.
     pub accumulate: usize,
     decay: Decay,
+    rates: Rates,
 }
 
 /// Settings of [`StepPlans::new`].
@@ -42,6 +43,8 @@ pub struct StepOptions {
     pub accumulate: usize,
     /// Which parameters decay.
     pub decay: Decay,
+    /// Their learning rates, relative to the schedule's.
+    pub rates: Rates,
 }
 
 impl StepPlans {
@@ -74,7 +77,8 @@ impl StepPlans {
         let update =
             compile(&format!("{name} update"), &update_graph, &[&layout], caps, &CompileOptions::default())?;
         let kinds = TRAINED.into_iter().filter(|&k| options.ema || k != PageKind::Ema).collect();
-        Ok(StepPlans { layout, micro, update, kinds, accumulate: options.accumulate, decay: options.decay })
+        let StepOptions { accumulate, decay, rates, .. } = options;
+        Ok(StepPlans { layout, micro, update, kinds, accumulate, decay, rates })
     }
 
     /// Bytes of all pages of the trained store.
@@ -136,7 +140,7 @@ impl Stepper {
     /// If the device refuses.
     pub fn new(mut session: Box<dyn Session>, plans: StepPlans) -> Result<Stepper> {
         session.add_store(&plans.layout, &plans.kinds)?;
-        let tables = group_table(&plans.layout, plans.decay, |_| 1.0);
+        let tables = group_table(&plans.layout, plans.decay, plans.rates);
         let micro = session.load(Arc::new(plans.micro))?;
         let update = session.load(Arc::new(plans.update))?;
         for (page, table) in tables.iter().enumerate() {
