@@ -84,6 +84,15 @@ impl Found {
     }
 }
 
+/// The checkpoint in a folder; its files are verified as they are read.
+///
+/// # Errors
+/// If its manifest is missing or damaged.
+pub fn at(dir: &Path) -> Result<Found> {
+    let manifest = read_manifest(dir)?;
+    Ok(Found { dir: dir.to_path_buf(), step: manifest.step, manifest })
+}
+
 /// Folder of the checkpoint of a step.
 pub fn step_dir(run_dir: &Path, step: u64) -> PathBuf {
     run_dir.join(CHECKPOINTS).join(format!("step-{step:08}"))

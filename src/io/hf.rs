@@ -14,6 +14,12 @@ pub const CONFIG_BYTES: usize = 1 << 20;
 pub const MASKED_IMAGE_MODEL: &str = "BeitForMaskedImageModeling";
 /// Class name of the classifier.
 pub const IMAGE_CLASSIFIER: &str = "BeitForImageClassification";
+/// Class name of the segmenter.
+pub const SEGMENTER: &str = "BeitForSemanticSegmentation";
+/// Class name of the network without a head.
+pub const BACKBONE: &str = "BeitModel";
+/// All classes whose files are read.
+pub const CLASSES: [&str; 4] = [MASKED_IMAGE_MODEL, IMAGE_CLASSIFIER, SEGMENTER, BACKBONE];
 
 /// A BEiT's `config.json`. `Default` is beit-base-patch16-224-pt22k.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -63,6 +69,33 @@ pub struct HfConfig {
     pub use_relative_position_bias: bool,
     /// Backbone without a final norm of its own.
     pub use_mean_pooling: bool,
+    /// Blocks that feed a segmenter's pyramid, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub out_indices: Option<Vec<usize>>,
+    /// The same in older files; read only.
+    #[serde(skip_serializing)]
+    pub segmentation_indices: Option<Vec<usize>>,
+    /// Sides of a segmenter's pooled maps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool_scales: Option<Vec<usize>>,
+    /// Whether a segmenter has an auxiliary head.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub use_auxiliary_head: Option<bool>,
+    /// Weight of the auxiliary head's loss.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auxiliary_loss_weight: Option<f64>,
+    /// Channels of the auxiliary head.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auxiliary_channels: Option<usize>,
+    /// Convolutions of the auxiliary head.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auxiliary_num_convs: Option<usize>,
+    /// Always false in BEiT.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auxiliary_concat_input: Option<bool>,
+    /// Label of pixels that count for nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub semantic_loss_ignore_index: Option<i64>,
     /// Class names of a classifier.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id2label: Option<BTreeMap<u32, String>>,
@@ -96,35 +129,34 @@ impl Default for HfConfig {
             use_shared_relative_position_bias: true,
             use_relative_position_bias: false,
             use_mean_pooling: true,
+            out_indices: None,
+            segmentation_indices: None,
+            pool_scales: None,
+            use_auxiliary_head: None,
+            auxiliary_loss_weight: None,
+            auxiliary_channels: None,
+            auxiliary_num_convs: None,
+            auxiliary_concat_input: None,
+            semantic_loss_ignore_index: None,
             id2label: None,
             label2id: None,
         }
     }
 }
 
-/// Keys without which the network is not determined; all others have one value in BEiT.
-const REQUIRED: [&str; 15] = [
-    "model_type",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "layer_norm_eps",
-    "image_size",
-    "patch_size",
-    "vocab_size",
-    "layer_scale_init_value",
-    "use_absolute_position_embeddings",
-    "use_mask_token",
-    "use_shared_relative_position_bias",
-    "use_relative_position_bias",
-    "use_mean_pooling",
-];
+/// Keys whose default in the library differs from that of the pre-training model: its writer leaves out every key
+/// that has the library's default.
+const LIBRARY_DEFAULTS: [(&str, bool); 2] =
+    [("use_mask_token", false), ("use_shared_relative_position_bias", false)];
 
 impl HfConfig {
     /// Number of classes, if the file names them.
     pub fn num_labels(&self) -> Option<usize> {
         self.id2label.as_ref().map(BTreeMap::len)
+    }
+    /// The class names in the order of the classes; none where the file has none.
+    pub fn labels(&self) -> Vec<String> {
+        self.id2label.iter().flat_map(BTreeMap::values).cloned().collect()
     }
     /// Gives the model class names: fills `id2label` and `label2id`.
     pub fn with_labels(mut self, labels: &[String]) -> Self {
@@ -151,6 +183,11 @@ impl HfConfig {
                 return Err(wrong(key).expected("1 to 1048576").got(size.to_string()));
             }
         }
+        if let Some(labels) = &self.id2label
+            && !labels.keys().copied().eq(0..labels.len() as u32)
+        {
+            return Err(wrong("id2label").expected("classes numbered from 0 without gaps"));
+        }
         divides("num_attention_heads", self.num_attention_heads, "hidden_size", self.hidden_size)?;
         divides("patch_size", self.patch_size, "image_size", self.image_size)?;
         for (key, value) in [("layer_norm_eps", self.layer_norm_eps), ("drop_path_rate", self.drop_path_rate)]
@@ -168,14 +205,39 @@ pub fn transformers_config_json(config: &HfConfig) -> String {
     pretty(config)
 }
 
-/// Reads a `config.json`. Unknown keys are ignored; the error names every required key that is missing.
+/// Reads a `config.json`. Unknown keys are ignored; missing ones have the library's defaults.
+///
+/// # Errors
+/// If it is not the config of a BEiT, or a value is out of range.
 pub fn parse_transformers_config(bytes: &[u8]) -> Result<HfConfig> {
-    let object = parse_object(bytes)?;
-    require(&object, &REQUIRED)?;
+    let mut object = parse_object(bytes)?;
+    require(&object, &["model_type"])?;
+    for (key, value) in LIBRARY_DEFAULTS {
+        object.entry(key).or_insert(value.into());
+    }
+    if object.get("architectures").is_none_or(Value::is_null) {
+        object.insert("architectures".into(), Value::Array(vec![]));
+    }
+    for key in ["image_size", "patch_size"] {
+        // [224, 224] is another way to write 224
+        let square =
+            object.get(key).and_then(Value::as_array).filter(|a| a.len() == 2 && a.first() == a.last());
+        if let Some(side) = square.and_then(|a| a.first()).cloned() {
+            object.insert(key.to_owned(), side);
+        }
+    }
     let config: HfConfig = serde_json::from_value(Value::Object(object))
         .map_err(|e| Error::checkpoint("wrong value in a config").got(e.to_string()))?;
     config.check()?;
     Ok(config)
+}
+
+/// Any JSON object within the size limit of a config.
+///
+/// # Errors
+/// If it is too long or malformed.
+pub fn parse_json(bytes: &[u8]) -> Result<Value> {
+    parse_object(bytes).map(Value::Object)
 }
 
 /// Height and width of a prepared picture, in pixels.

@@ -18,6 +18,8 @@ pub enum RelPos {
     Shared,
     /// One table in each block (fine-tuning).
     PerLayer,
+    /// A shared table and one in each block; their biases add up.
+    Both,
 }
 
 /// A vision transformer. Widths in elements, sides in pixels.
@@ -158,7 +160,7 @@ pub fn backbone(g: &mut Graph, cfg: &VitConfig, inputs: VitInputs, recompute: bo
     cfg.check()?;
     let embeddings = tokens(g, cfg, inputs)?;
     let shared = match cfg.rel_pos {
-        RelPos::Shared => Some(g.scoped("rel_pos_bias", |g| table(g, cfg))?),
+        RelPos::Shared | RelPos::Both => Some(g.scoped("rel_pos_bias", |g| table(g, cfg))?),
         _ => None,
     };
     let mut out = Backbone { embeddings, blocks: vec![], qkv: vec![], tables: vec![] };
@@ -253,7 +255,8 @@ fn self_attention(
     let d = cfg.width;
     let q_bias = g.param("q_bias", &[d], ZERO)?;
     let v_bias = g.param("v_bias", &[d], ZERO)?;
-    let own = if cfg.rel_pos == RelPos::PerLayer { Some(table(g, cfg)?) } else { None };
+    let own = matches!(cfg.rel_pos, RelPos::PerLayer | RelPos::Both);
+    let own = if own { Some(table(g, cfg)?) } else { None };
     let table = match (shared, own) {
         (Some(a), Some(b)) => Some(add(g, a, b)?),
         (a, b) => a.or(b),

@@ -12,8 +12,8 @@ use crate::config::RunConfig;
 use crate::data::{Loader, LoaderOptions, Samples, TokenBatch, TokenBatches};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, PageKind, ParamLayout};
+use crate::interop::{self, ModelFile, Want};
 use crate::io::checkpoint::{self, sha256_hex};
-use crate::io::limits::FileLimits;
 use crate::io::tensors::{pt_metadata, read_safetensors, write_safetensors};
 use crate::models::dvae::{self, DvaeConfig};
 use crate::models::mim::TOKENIZER;
@@ -79,41 +79,23 @@ impl Tokenizer {
         let pages = pages_of(&layout, &tensors).map_err(|e| e.at(WEIGHTS))?;
         Ok(Tokenizer { config, layout, pages })
     }
-    /// Loads a tokenizer from a run folder, a checkpoint folder or a weights file with its sizes beside it.
+    /// Loads a tokenizer from a run folder, a checkpoint folder, a weights file, or OpenAI's dVAE.
     ///
     /// # Errors
     /// If nothing there is a tokenizer.
     pub fn open(path: &Path, page_bytes: u64) -> Result<Tokenizer> {
-        let dir =
-            if path.is_file() { path.parent().unwrap_or(Path::new(".")).to_path_buf() } else { find(path)? };
-        let weights = if path.is_file() { path.to_path_buf() } else { dir.join(WEIGHTS) };
-        let limit = FileLimits::native().file_bytes;
-        let read = |file: &Path| -> Result<Vec<u8>> {
-            let length =
-                std::fs::metadata(file).map_err(|e| Error::io("cannot read the tokenizer", file, &e))?.len();
-            if length > limit {
-                return Err(Error::checkpoint("tokenizer file too large").at(file.display().to_string()));
-            }
-            std::fs::read(file).map_err(|e| Error::io("cannot read the tokenizer", file, &e))
-        };
-        let at = |e: Error| if e.at.is_none() { e.at(weights.display().to_string()) } else { e };
-        Self::read(&read(&weights)?, &read(&dir.join(SIZES))?, page_bytes).map_err(at)
+        Self::of_model(&interop::open(path, Want::Dvae)?, page_bytes)
     }
-}
-
-/// The folder that holds the tokenizer files: the one given, or the newest checkpoint of a run.
-fn find(path: &Path) -> Result<std::path::PathBuf> {
-    if path.join(WEIGHTS).is_file() {
-        return Ok(path.to_path_buf());
+    /// The tokenizer that a model file holds.
+    ///
+    /// # Errors
+    /// If the file holds a transformer.
+    pub fn of_model(model: &ModelFile, page_bytes: u64) -> Result<Tokenizer> {
+        let config = model.dvae()?.clone();
+        let layout = Self::layout(&config, page_bytes)?;
+        let pages = pages_of(&layout, &model.tensors).map_err(|e| e.at(model.path.display().to_string()))?;
+        Ok(Tokenizer { config, layout, pages })
     }
-    for run in [path.join("tokenizer"), path.to_path_buf()] {
-        if let Some(found) = checkpoint::newest(&run)?.0.filter(|f| f.has(WEIGHTS)) {
-            return Ok(found.dir);
-        }
-    }
-    Err(Error::data("no tokenizer found")
-        .at(path.display().to_string())
-        .expected(format!("a run folder, a checkpoint folder, or a {WEIGHTS} with a {SIZES} beside it")))
 }
 
 struct TokenizerWork {

@@ -1,6 +1,6 @@
 //! Element types of the container and their conversion from and to little-endian bytes.
 
-use super::TensorData;
+use super::{Precision, TensorData};
 
 /// Element types that are read; writing uses those that [`TensorData`] holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,16 @@ impl Dtype {
             "BOOL" => Dtype::Bool,
             _ => return None,
         })
+    }
+
+    /// What the type says about the file's floating-point elements.
+    pub(super) fn precision(self) -> Precision {
+        match self {
+            Dtype::F16 => Precision::F16,
+            Dtype::Bf16 => Precision::Bf16,
+            Dtype::F32 | Dtype::F64 => Precision::F32,
+            _ => Precision::Unset,
+        }
     }
 
     /// Bytes per element in the file.
@@ -84,15 +94,74 @@ fn f16_to_f32(half: u16) -> f32 {
     }
 }
 
-/// Appends the elements as little-endian bytes.
-pub(super) fn encode_into(data: &TensorData, out: &mut Vec<u8>) {
-    match data {
-        TensorData::F32(v) => v.iter().for_each(|x| out.extend_from_slice(&x.to_le_bytes())),
-        TensorData::F64(v) => v.iter().for_each(|x| out.extend_from_slice(&x.to_le_bytes())),
-        TensorData::I32(v) => v.iter().for_each(|x| out.extend_from_slice(&x.to_le_bytes())),
-        TensorData::I64(v) => v.iter().for_each(|x| out.extend_from_slice(&x.to_le_bytes())),
-        TensorData::U32(v) => v.iter().for_each(|x| out.extend_from_slice(&x.to_le_bytes())),
-        TensorData::U8(v) => out.extend_from_slice(v),
+/// Single to IEEE half, to the nearest, ties to even; exact for every value that came from a half.
+fn f32_to_f16(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let sign = ((bits >> 16) & 0x8000) as u16;
+    let magnitude = bits & 0x7fff_ffff;
+    if magnitude >= 0x7f80_0000 {
+        // infinity, or NaN with the upper bits of its payload
+        let fraction = (magnitude >> 13) as u16 & 0x3ff;
+        let quiet = u16::from(magnitude > 0x7f80_0000 && fraction == 0) << 9;
+        return sign | 0x7c00 | fraction | quiet;
+    }
+    let rounded = |value: u32, shift: u32| {
+        let (kept, rest, half) = (value >> shift, value & ((1 << shift) - 1), 1 << (shift - 1));
+        kept + u32::from(rest > half || rest == half && kept & 1 == 1)
+    };
+    let exponent = (magnitude >> 23) as i32 - 127;
+    let half = match exponent {
+        16.. => 0x7c00,
+        // a carry out of the fraction raises the exponent, up to infinity
+        -14..=15 => rounded(magnitude - (112 << 23), 13),
+        // subnormal: the fraction with its leading one, in steps of 2^-24
+        -25..=-15 => rounded((magnitude & 0x7f_ffff) | 0x80_0000, (-1 - exponent) as u32),
+        _ => 0,
+    };
+    sign | half as u16
+}
+
+/// Single to its upper half, to the nearest, ties to even.
+fn f32_to_bf16(x: f32) -> u16 {
+    let bits = x.to_bits();
+    if x.is_nan() {
+        return (bits >> 16) as u16 | 0x40;
+    }
+    ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16
+}
+
+/// Name of the element type under which the elements are written at a precision.
+pub(super) fn stored_name(data: &TensorData, precision: Precision) -> &'static str {
+    match (data, precision) {
+        (TensorData::F32(_), Precision::F16) => "F16",
+        (TensorData::F32(_), Precision::Bf16) => "BF16",
+        _ => data.dtype_name(),
+    }
+}
+
+/// Bytes per element as written at a precision.
+pub(super) fn stored_width(data: &TensorData, precision: Precision) -> usize {
+    match (data, precision) {
+        (TensorData::F32(_), Precision::F16 | Precision::Bf16) => 2,
+        _ => data.width(),
+    }
+}
+
+/// Appends the elements as little-endian bytes; F32 in the given precision.
+pub(super) fn encode_into(data: &TensorData, precision: Precision, out: &mut Vec<u8>) {
+    match (data, precision) {
+        (TensorData::F32(v), Precision::F16) => {
+            v.iter().for_each(|&x| out.extend_from_slice(&f32_to_f16(x).to_le_bytes()));
+        }
+        (TensorData::F32(v), Precision::Bf16) => {
+            v.iter().for_each(|&x| out.extend_from_slice(&f32_to_bf16(x).to_le_bytes()));
+        }
+        (TensorData::F32(v), _) => v.iter().for_each(|x| out.extend_from_slice(&x.to_le_bytes())),
+        (TensorData::F64(v), _) => v.iter().for_each(|x| out.extend_from_slice(&x.to_le_bytes())),
+        (TensorData::I32(v), _) => v.iter().for_each(|x| out.extend_from_slice(&x.to_le_bytes())),
+        (TensorData::I64(v), _) => v.iter().for_each(|x| out.extend_from_slice(&x.to_le_bytes())),
+        (TensorData::U32(v), _) => v.iter().for_each(|x| out.extend_from_slice(&x.to_le_bytes())),
+        (TensorData::U8(v), _) => out.extend_from_slice(v),
     }
 }
 
@@ -119,5 +188,27 @@ mod tests {
         }
         assert_eq!(f16_to_f32(0x8000).to_bits(), 0x8000_0000);
         assert!(f16_to_f32(0x7e01).is_nan());
+    }
+
+    #[test]
+    fn narrowing_undoes_widening_and_rounds_to_even() {
+        for bits in 0..=u16::MAX {
+            let wide = f16_to_f32(bits);
+            if !wide.is_nan() {
+                assert_eq!(f32_to_f16(wide), bits, "{bits:#06x}");
+                // the middle between two neighbours goes to the even one
+                if bits & 0x7fff < 0x7bff {
+                    let middle = (f64::from(wide) + f64::from(f16_to_f32(bits + 1))) / 2.0;
+                    assert_eq!(f32_to_f16(middle as f32), bits + (bits & 1), "{bits:#06x}");
+                }
+            }
+            let upper = f32::from_bits(u32::from(bits) << 16);
+            assert!(upper.is_nan() || f32_to_bf16(upper) == bits, "{bits:#06x}");
+        }
+        assert_eq!(f32_to_f16(65520.0), 0x7c00);
+        assert_eq!(f32_to_f16(f32::MAX), 0x7c00);
+        assert!(f16_to_f32(f32_to_f16(f32::NAN)).is_nan());
+        assert_eq!(f32_to_bf16(f32::from_bits(0x3f80_8000)), 0x3f80);
+        assert_eq!(f32_to_bf16(f32::from_bits(0x3f81_8000)), 0x3f82);
     }
 }

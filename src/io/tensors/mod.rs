@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use crate::error::{Error, Result};
 
 pub use read::read_safetensors;
-pub use write::{pt_metadata, write_safetensors};
+pub use write::{pt_metadata, write_safetensors, write_safetensors_as};
 
 /// Tensors by name, in the order of their names.
 pub type Tensors = BTreeMap<String, Tensor>;
@@ -45,9 +45,36 @@ pub enum TensorData {
     U32(Vec<u32>),
 }
 
+/// How floating-point elements are kept in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// Nothing known yet: a file without floating-point tensors.
+    #[default]
+    Unset,
+    /// 32 bits, or different types in one file.
+    F32,
+    /// IEEE half precision.
+    F16,
+    /// The upper half of an F32.
+    Bf16,
+}
+
+impl Precision {
+    /// That of two files, or of two tensors, together.
+    pub fn and(self, other: Precision) -> Precision {
+        match (self, other) {
+            (Precision::Unset, p) | (p, Precision::Unset) => p,
+            (a, b) if a == b => a,
+            _ => Precision::F32,
+        }
+    }
+}
+
 /// What a safetensors file holds.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TensorFile {
+    /// How its floating-point elements were kept; in memory they are F32 (or F64).
+    pub precision: Precision,
     /// The tensors by name.
     pub tensors: Tensors,
     /// The free-form strings of `__metadata__`.

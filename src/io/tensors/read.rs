@@ -2,7 +2,7 @@
 
 use super::dtype::{self, Dtype};
 use super::header::{self, Entry, Header};
-use super::{Tensor, TensorData, TensorFile, element_count};
+use super::{Precision, Tensor, TensorData, TensorFile, element_count};
 use crate::error::{Error, Result};
 use crate::io::limits::FileLimits;
 
@@ -22,11 +22,13 @@ pub fn read_safetensors(bytes: &[u8], limits: &FileLimits) -> Result<TensorFile>
     let plan = layout(&header, buffer.len(), limits)?;
     let Header { entries, metadata } = header;
     let mut tensors = super::Tensors::new();
+    let mut precision = Precision::Unset;
     for (name, place) in entries.into_keys().zip(plan) {
+        precision = precision.and(place.dtype.precision());
         let data = place.decode(&name, buffer)?;
         tensors.insert(name, Tensor { shape: place.shape, data });
     }
-    Ok(TensorFile { tensors, metadata })
+    Ok(TensorFile { precision, tensors, metadata })
 }
 
 fn bad(what: &str) -> Error {
