@@ -15,7 +15,7 @@ pub(super) enum ConfigFile {
     /// transformers'.
     Transformers(Box<HfConfig>),
     /// timm's.
-    Timm(TimmConfig),
+    Timm(Box<TimmConfig>),
 }
 
 /// What timm's `config.json` says about a model.
@@ -33,7 +33,7 @@ pub(super) struct TimmConfig {
 pub(super) fn parse(bytes: &[u8]) -> Result<ConfigFile> {
     let value = hf::parse_json(bytes)?;
     if value.get("model_type").is_none() && value.get("architecture").is_some() {
-        return timm(&value).map(ConfigFile::Timm);
+        return timm(&value).map(|c| ConfigFile::Timm(Box::new(c)));
     }
     hf::parse_transformers_config(bytes).map(|c| ConfigFile::Transformers(Box::new(c)))
 }
