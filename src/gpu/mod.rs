@@ -3,6 +3,7 @@
 mod caps;
 mod lost;
 mod pipelines;
+mod profile;
 mod readback;
 mod session;
 pub mod shaders;

@@ -45,7 +45,7 @@ pub struct GpuSession {
     pub(super) plans: Vec<Loaded>,
     pages: BTreeMap<(String, PageKind, usize), wgpu::Buffer>,
     layouts: BTreeMap<String, String>,
-    reads: Reads,
+    pub(super) reads: Reads,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
     bytes: u64,
 }
@@ -94,7 +94,7 @@ impl GpuSession {
             .get(&(store.to_string(), kind, page))
             .ok_or_else(|| Error::device("no such page").at(format!("{store} {kind:?} {page}")))
     }
-    fn loaded(&self, id: PlanId) -> Result<&Loaded> {
+    pub(super) fn loaded(&self, id: PlanId) -> Result<&Loaded> {
         self.plans.get(id.0).ok_or_else(|| Error::device("no such plan"))
     }
     /// Zeroed buffers of the given sizes in bytes.
@@ -388,6 +388,12 @@ impl Session for GpuSession {
     }
     fn take(&mut self, ticket: Ticket, wait: bool) -> Result<Option<Vec<HostData>>> {
         self.reads.take(&self.gpu, ticket, wait)
+    }
+    fn profile(&mut self, id: PlanId) -> Result<Option<Vec<f64>>> {
+        match self.step_seconds(id)? {
+            Some(seconds) => Ok(Some(seconds)),
+            None => self.run(id).map(|()| None),
+        }
     }
     fn allocated(&self) -> u64 {
         self.bytes

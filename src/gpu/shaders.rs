@@ -64,6 +64,7 @@ pub const FILES: &[(&str, &str)] = files![
     "reduce",
     "relu",
     "residual",
+    "softmax",
     "upsample",
 ];
 

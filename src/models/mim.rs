@@ -1,10 +1,10 @@
 //! Masked image modelling: the backbone, the final norm, and the masked-token loss (beit-spec §1, §5.1).
 
 use super::dvae::{self, DvaeConfig};
-use super::vit::{MATRIX, VitConfig, VitInputs, backbone, norm};
+use super::vit::{Backbone, MATRIX, VitConfig, VitInputs, backbone, norm};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Init, Var};
-use crate::ops::{argmax, cross_entropy, gather_rows, gather_words, head_loss, linear};
+use crate::ops::{CrossEntropyOut, argmax, cross_entropy, gather_rows, gather_words, head_loss, linear};
 
 /// Logits of at most this many bytes are kept in memory; larger heads are computed in chunks.
 const LOGITS_BYTES: u64 = 32 << 20;
@@ -34,9 +34,7 @@ pub struct MimOptions {
 
 /// Draws the masked-token loss on labels computed by the frozen tokenizer in the same graph.
 ///
-/// Inputs: `image[B,H,W,3]`, `mask[B,n]`, `token_view[B,s,s,3]`, `masked_rows[M]` (rows of the token sequence),
-/// `masked_inverse[B·N]`, `masked_patches[M]` (positions in `B·n`), `weights[M]`, and `drop_key[4]` if training.
-/// Outputs: `loss`, `accuracy`, `ids[B,h,w]`, and with `predictions`: `labels[M]`, `predicted[M]`, `logits[M,V]`.
+/// Inputs: `token_view[B,s,s,3]` and those of [`on_tokens`]. Outputs: `ids[B,h,w]` and those of [`on_tokens`].
 /// Returns the loss.
 ///
 /// # Errors
@@ -57,14 +55,46 @@ pub fn pretraining(
         argmax(g, logits)
     })?;
     g.output("ids", ids);
+    Ok(on_tokens(g, vit, ids, shape, options)?.loss)
+}
+
+/// What [`on_tokens`] draws.
+#[derive(Debug, Clone)]
+pub struct MaskedImageModel {
+    /// Normalised images `[B,H,W,3]`, an input.
+    pub image: Var,
+    /// The transformer.
+    pub trunk: Backbone,
+    /// Mean cross-entropy of the masked tokens, `[1]`.
+    pub loss: Var,
+    /// Log-sum-exp, negative log likelihood and correctness of each slot, `[M,3]`.
+    pub rows: Var,
+}
+
+/// Draws the masked-token loss on token ids `[B,h,w]` or `[B,n]` from anywhere: a tokenizer, a file, a cache.
+///
+/// Inputs: `image[B,H,W,3]`, `mask[B,n]`, `masked_rows[M]` (rows of the token sequence), `masked_inverse[B·N]`,
+/// `masked_patches[M]` (positions in `B·n`), `weights[M]`, and `drop_key[4]` if training.
+/// Outputs: `loss`, `accuracy`, and with `predictions`: `labels[M]`, `predicted[M]`, `logits[M,V]`.
+///
+/// # Errors
+/// If the sizes do not fit.
+pub fn on_tokens(
+    g: &mut Graph,
+    vit: &VitConfig,
+    ids: Var,
+    shape: MimBatchShape,
+    options: MimOptions,
+) -> Result<MaskedImageModel> {
     let patches = g.input_words("masked_patches", &[shape.masked])?;
     let labels = gather_words(g, ids, patches)?;
-    let image = g.input("image", &[b, vit.image.0, vit.image.1, 3])?;
-    let mask = g.input_words("mask", &[b, vit.patches()])?;
+    let image = g.input("image", &[shape.images, vit.image.0, vit.image.1, 3])?;
+    let mask = g.input_words("mask", &[shape.images, vit.patches()])?;
     let drops = options.train && vit.drop_path > 0.0;
     let drop_key = if drops { Some(g.input_words("drop_key", &[4])?) } else { None };
     let trunk = backbone(g, vit, VitInputs { image, mask: Some(mask), drop_key }, options.recompute)?;
-    masked_loss(g, vit, trunk.last(), labels, shape, options)
+    let out = masked_loss(g, vit, trunk.last(), labels, shape, options)?;
+    Ok(MaskedImageModel { image, trunk, loss: out.loss, rows: out.rows })
 }
 
 fn check_fit(vit: &VitConfig, tokenizer: &DvaeConfig) -> Result<()> {
@@ -85,7 +115,7 @@ fn masked_loss(
     labels: Var,
     shape: MimBatchShape,
     options: MimOptions,
-) -> Result<Var> {
+) -> Result<CrossEntropyOut> {
     let rows = g.input_words("masked_rows", &[shape.masked])?;
     let inverse = g.input_words("masked_inverse", &[shape.images * vit.tokens()])?;
     let weights = g.input("weights", &[shape.masked])?;
@@ -108,7 +138,7 @@ fn masked_loss(
     };
     g.output("loss", out.loss);
     g.output("accuracy", out.accuracy);
-    Ok(out.loss)
+    Ok(out)
 }
 
 /// Logits `[B,N,V]` of every token, for looking at a model: final norm and head on all positions.

@@ -39,6 +39,7 @@ pub(crate) mod reduce;
 pub(crate) mod relu;
 pub(crate) mod residual;
 pub(crate) mod samples;
+pub(crate) mod softmax;
 pub(crate) mod upsample;
 
 pub use accumulate::accumulate;
@@ -73,6 +74,7 @@ pub use reduce::{col_sum, mean, sum};
 pub use relu::relu;
 pub use residual::{DropPath, residual};
 pub use samples::{Fill, Sample, samples};
+pub use softmax::softmax;
 pub use upsample::upsample;
 
 use crate::error::Result;

@@ -188,6 +188,7 @@ const ALL: &[fn(&mut Builder)] = &[
     super::reduce::samples,
     super::relu::samples,
     super::residual::samples,
+    super::softmax::samples,
     super::upsample::samples,
 ];
 

@@ -2,3 +2,4 @@
 
 pub mod pretrain;
 pub mod tokenizer;
+pub mod workload;

@@ -1,0 +1,176 @@
+//! `beit bench`: a training step or one of the fixed workloads, timed.
+
+mod measure;
+mod process;
+mod soak;
+
+use super::settings::Settings;
+use crate::config::RunConfig;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::graph::PageKind;
+use crate::models::mim::TOKENIZER;
+use crate::session::{Data, Session};
+use crate::tasks::pretrain::MaskedInputs;
+use crate::tasks::workload::{Prepared, WORKLOADS, Workload};
+use measure::{About, Measurement, PRODUCT, measure, once};
+use serde_json::json;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  beit bench                                     a nano step on the default device
+  beit bench --adapter llvmpipe --json           the same through the shaders
+  beit bench --preset tiny --batch-size 8 --bench-steps 3
+  beit bench --workload t-micro --adapter cpu    one of the workloads of docs/performance.md
+  beit bench --suite --out bench.json            all of them, with the adapter and its limits, in one file
+  beit bench --soak 10000 --adapter llvmpipe     many small steps: memory must stay as it is")]
+pub struct Args {
+    #[command(flatten)]
+    settings: Settings,
+    /// Part of an adapter's name, or `cpu`
+    #[arg(long, value_name = "NAME")]
+    adapter: Option<String>,
+    /// Runs to time, after one that is not counted
+    #[arg(long, default_value_t = 5, value_name = "K")]
+    bench_steps: usize,
+    /// A fixed workload instead of a preset's step: matmul, t-micro, t-tiny, f, f-micro, d
+    #[arg(long, value_name = "NAME", conflicts_with = "preset")]
+    workload: Option<String>,
+    /// All fixed workloads, written to one JSON file
+    #[arg(long, conflicts_with_all = ["workload", "preset"])]
+    suite: bool,
+    /// File of --suite
+    #[arg(long, value_name = "FILE", default_value = "bench.json", requires = "suite")]
+    out: PathBuf,
+    /// Take this many steps of a toy network and report memory before and after
+    #[arg(long, value_name = "K", conflicts_with_all = ["workload", "preset", "suite"])]
+    soak: Option<usize>,
+    /// Machine-readable
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    if args.bench_steps == 0 {
+        return Err(Error::config("wrong value").at("--bench-steps").expected("1 or more").got("0"));
+    }
+    let workloads = match &args.workload {
+        Some(name) => named(name)?,
+        None if args.suite => WORKLOADS.iter().flat_map(|name| Workload::by_name(name)).collect(),
+        None => vec![],
+    };
+    let device = Device::choose(args.adapter.as_deref())?.device;
+    if let Some(steps) = args.soak {
+        return soak::run(&device, steps, args.json);
+    }
+    let mut session = device.session()?;
+    let (name, caps) = (session.device(), session.caps());
+    if !args.json {
+        println!("{name}");
+    }
+    let mut all = Vec::new();
+    if workloads.is_empty() {
+        all.push(preset_step(args, session)?);
+    } else {
+        session.finish()?;
+        for w in workloads {
+            all.push(workload(args, &device, w)?);
+        }
+    }
+    if !args.json {
+        all.iter().for_each(Measurement::print);
+    }
+    let report = json!({
+        "device": name,
+        "limits": caps,
+        "version": env!("CARGO_PKG_VERSION"),
+        "threads": std::thread::available_parallelism().map_or(1, usize::from),
+        "workloads": all.iter().map(Measurement::json).collect::<Vec<_>>(),
+    });
+    if args.suite {
+        let io = |e: std::io::Error| Error::io("the report could not be written", &args.out, &e);
+        std::fs::write(&args.out, format!("{report:#}\n")).map_err(io)?;
+    }
+    if args.json {
+        println!("{report:#}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn named(name: &str) -> Result<Vec<Workload>> {
+    let found = Workload::by_name(name);
+    if found.is_empty() {
+        return Err(Error::config("no such workload")
+            .at("--workload")
+            .expected(WORKLOADS.join(", "))
+            .got(name));
+    }
+    Ok(found)
+}
+
+/// The product that runs between the runs of a workload, already warm.
+fn product(device: &Device) -> Result<Prepared> {
+    let mut product = PRODUCT.prepare(device.session()?)?;
+    once(&mut product)?;
+    Ok(product)
+}
+
+fn workload(args: &Args, device: &Device, w: Workload) -> Result<Measurement> {
+    let about = About { name: w.label(), images: w.images(), flops: w.flops() };
+    let is_product = matches!(w, Workload::Matmul { .. });
+    let mut product = if is_product { None } else { Some(product(device)?) };
+    measure(about, args.bench_steps, product.as_mut(), || w.prepare(device.session()?))
+}
+
+/// A step of a preset with its tokenizer.
+fn preset_step(args: &Args, session: Box<dyn Session>) -> Result<Measurement> {
+    let mut config = args.settings.merged()?;
+    if args.settings.batch_size.is_some() && args.settings.accumulate.is_none() {
+        config.training.accumulate = 1;
+    }
+    let (_, plans) = crate::train::all_plans(&config, &session.caps())?;
+    let about = About {
+        name: format!("step of preset {}", config.preset),
+        images: config.training.micro_batch(),
+        flops: plans.micro.cost().flops,
+    };
+    measure(about, args.bench_steps, None, || prepare_preset(&config, session))
+}
+
+fn prepare_preset(config: &RunConfig, mut session: Box<dyn Session>) -> Result<Prepared> {
+    let caps = session.caps();
+    let (_, plans) = crate::train::all_plans(config, &caps)?;
+    let frozen = crate::train::Tokenizer::layout(&config.tokenizer, crate::train::page_bytes(&caps))?;
+    session.add_store(&frozen, &[PageKind::Param])?;
+    for (p, page) in frozen.initial(config.seed).iter().enumerate() {
+        session.write_page(TOKENIZER, PageKind::Param, p, page)?;
+    }
+    let mut prepared = Prepared::step(session, plans, config.training.hyper(1), config.seed)?;
+    prepared.planned_bytes += frozen.bytes();
+    write_inputs(&mut prepared, config)?;
+    Ok(prepared)
+}
+
+/// Random pictures and a mask of the usual size.
+fn write_inputs(prepared: &mut Prepared, config: &RunConfig) -> Result<()> {
+    use crate::rng::{Key, Stream};
+    let images = config.training.micro_batch();
+    let key = Key::new(config.seed, Stream::Test, 0);
+    let pixels = |n: usize| (0..n as u32).map(|i| 0.1 + 0.8 * key.uniform(i)).collect::<Vec<f32>>();
+    let (image, view) = (config.model.image, config.token_side());
+    let id = prepared.plan_id();
+    let session = prepared.session();
+    session.write(id, "image", Data::F32(&pixels(images * image.0 * image.1 * 3)))?;
+    session.write(id, "token_view", Data::F32(&pixels(images * view.0 * view.1 * 3)))?;
+    let mask: Vec<bool> =
+        (0..images as u32).flat_map(|i| crate::data::generate(&config.mask_spec(), key.child(i))).collect();
+    let count = mask.iter().filter(|&&m| m).count();
+    MaskedInputs::new(&mask, config.model.patches(), images * config.mask_slots(), count).write(session, id)?;
+    if config.model.drop_path > 0.0 {
+        session.write(id, "drop_key", Data::U32(&key.0))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,28 @@
+//! What the operating system says of this process; `None` where it does not.
+
+/// Largest resident memory so far, in bytes.
+pub(super) fn peak_resident() -> Option<u64> {
+    status("VmHWM:")
+}
+
+/// Resident memory now, in bytes.
+pub(super) fn resident() -> Option<u64> {
+    status("VmRSS:")
+}
+
+/// A line of `/proc/self/status`, which Linux gives in KiB.
+fn status(key: &str) -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix(key))?;
+    Some(1024 * line.split_whitespace().next()?.parse::<u64>().ok()?)
+}
+
+/// Processor time of all threads so far, in seconds, to 10 ms (Linux).
+pub(super) fn cpu_seconds() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name in parentheses may hold spaces; user and system time are the 14th and 15th field of the line.
+    let after = text.rsplit_once(')')?.1;
+    let fields: Vec<&str> = after.split_whitespace().collect();
+    let ticks = |i: usize| fields.get(i)?.parse::<u64>().ok();
+    Some((ticks(11)? + ticks(12)?) as f64 / 100.0)
+}
