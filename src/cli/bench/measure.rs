@@ -34,8 +34,8 @@ pub(super) struct Measurement {
     runs: Vec<f64>,
     /// Time that the host spent encoding and submitting a run (all of it on the CPU session).
     host: Vec<f64>,
-    /// Processor time of a run, all threads of the process.
-    cpu: Vec<f64>,
+    /// Mean processor time of a run, all threads of the process.
+    cpu: Option<f64>,
     ops: usize,
     dispatches: usize,
     planned: u64,
@@ -62,7 +62,7 @@ pub(super) fn measure(
         first,
         runs: vec![],
         host: vec![],
-        cpu: vec![],
+        cpu: None,
         ops: prepared.plans().iter().map(|p| p.steps.len()).sum(),
         dispatches: prepared.dispatches(),
         planned: prepared.planned_bytes,
@@ -78,7 +78,9 @@ pub(super) fn measure(
         m.host.push(start.elapsed().as_secs_f64());
         prepared.session().finish()?;
         m.runs.push(start.elapsed().as_secs_f64());
-        m.cpu.extend(cpu.and_then(|before| Some(process::cpu_seconds()? - before)));
+        if let (Some(before), Some(after)) = (cpu, process::cpu_seconds()) {
+            m.cpu = Some(m.cpu.unwrap_or(0.0) + (after - before) / runs as f64);
+        }
         if let Some(product) = product.as_deref_mut() {
             let start = Instant::now();
             once(product)?;
@@ -88,7 +90,7 @@ pub(super) fn measure(
     m.peak_resident = process::peak_resident();
     let (id, plan) = (prepared.plan_id(), prepared.plans()[0].clone());
     m.shares = prepared.session().profile(id)?.map(|s| shares(&plan, &s)).unwrap_or_default();
-    for all in [&mut m.runs, &mut m.host, &mut m.cpu, &mut m.product] {
+    for all in [&mut m.runs, &mut m.host, &mut m.product] {
         all.sort_by(f64::total_cmp);
     }
     Ok(m)
@@ -158,7 +160,7 @@ impl Measurement {
             "dispatches": self.dispatches,
             "first_run_seconds": self.first,
             "seconds": {"min": runs.first(), "median": median(runs), "max": runs.last(), "runs": runs.len()},
-            "cpu_seconds": median(&self.cpu),
+            "cpu_seconds": self.cpu,
             "gflops": self.rate(),
             "images_per_second": self.about.images as f64 / median(runs).unwrap_or(f64::NAN),
             "matmul_512_gflops": median(&self.product),
@@ -183,14 +185,19 @@ impl Measurement {
         }
         self.of_product().iter().for_each(|r| print!(", {:.0} % of our 512³ product's rate", 100.0 * r));
         println!();
-        print!("  {:.3} GFLOP, {} ops, {} dispatches", self.about.flops as f64 / 1e9, self.ops, self.dispatches);
+        print!(
+            "  {:.3} GFLOP, {} ops, {} dispatches",
+            self.about.flops as f64 / 1e9,
+            self.ops,
+            self.dispatches
+        );
         println!("; first run after {:.2} s", self.first);
         if let Some(host) = self.host_per_thousand() {
             println!("  host {:.2} ms per 1000 dispatches", 1e3 * host);
         }
         print!("  planned {:.1} MiB, allocated {:.1} MiB", mib(self.planned), mib(self.allocated));
         self.peak_resident.iter().for_each(|&r| print!(", peak resident {:.0} MiB", mib(r)));
-        self.cpu.iter().take(1).for_each(|_| print!("; {:.2} CPU s a run", median(&self.cpu).unwrap_or(0.0)));
+        self.cpu.iter().for_each(|s| print!("; {s:.3} CPU s a run"));
         println!();
         for k in self.shares.iter().take(14) {
             println!(

@@ -168,7 +168,8 @@ fn write_inputs(prepared: &mut Prepared, config: &RunConfig) -> Result<()> {
     let mask: Vec<bool> =
         (0..images as u32).flat_map(|i| crate::data::generate(&config.mask_spec(), key.child(i))).collect();
     let count = mask.iter().filter(|&&m| m).count();
-    MaskedInputs::new(&mask, config.model.patches(), images * config.mask_slots(), count).write(session, id)?;
+    MaskedInputs::new(&mask, config.model.patches(), images * config.mask_slots(), count)
+        .write(session, id)?;
     if config.model.drop_path > 0.0 {
         session.write(id, "drop_key", Data::U32(&key.0))?;
     }
