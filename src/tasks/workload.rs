@@ -6,7 +6,7 @@ use crate::models::dvae::{DvaeConfig, encoder};
 use crate::models::mim::{MimBatchShape, MimOptions, on_tokens};
 use crate::models::vit::{MATRIX, RelPos, VitConfig, VitInputs, backbone, dense, norm};
 use crate::ops::{Caps, Hyper, gather_rows, matmul, softmax};
-use crate::optim::Decay;
+use crate::optim::{Decay, Rates};
 use crate::plan::{CompileOptions, Plan, compile};
 use crate::rng::{Key, Stream};
 use crate::session::{Data, PlanId, Session};
@@ -145,7 +145,7 @@ impl Workload {
         let shape = MimBatchShape { images, masked: images * masked };
         let options = MimOptions { train: true, ..MimOptions::default() };
         let loss = on_tokens(&mut g, &vit, ids, shape, options)?.loss;
-        let options = StepOptions { ema: false, accumulate: 1, decay: Decay::Official };
+        let options = StepOptions { ema: false, accumulate: 1, decay: Decay::Official, rates: Rates::Equal };
         let plans = StepPlans::new(&self.label(), g, loss, MODEL, &[], caps, options)?;
         let hyper = Hyper {
             lr: 1e-3,
