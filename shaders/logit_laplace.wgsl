@@ -1,6 +1,7 @@
 // params[r, 2C] = (μ, ln b), target[r, C] in (0, 1), residual = logit(t) − μ.
 // forward: nll[r, C] = |residual|/b + ln b + ln 2 + ln(t(1 − t)).
 // grad: dμ = −dnll·sign(residual)/b (0 at the kink), dln b = dnll·(1 − |residual|/b).
+// target_grad: dt = dnll·(sign(residual)/b + 1 − 2t) / (t(1 − t)).
 // Grid: one invocation per element of target. No reduction.
 
 #import grid
@@ -48,4 +49,17 @@ fn grad(@builtin(global_invocation_id) gid: vec3<u32>) {
     let residual = ln(t / (1.0 - t)) - params[at];
     result[at] = -d * inv_b * sign(residual);
     result[at + p.c] = d * (1.0 - abs(residual) * inv_b);
+}
+
+@compute @workgroup_size(WG)
+fn target_grad(@builtin(global_invocation_id) gid: vec3<u32>) {
+    let i = item_index(gid, WG);
+    if i >= p.n {
+        return;
+    }
+    let at = mu_at(i);
+    let t = target_value[i];
+    let residual = ln(t / (1.0 - t)) - params[at];
+    let slope = exp(-params[at + p.c]) * sign(residual);
+    result[i] = dnll[i] * (slope + 1.0 - t - t) / (t * (1.0 - t));
 }

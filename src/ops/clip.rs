@@ -35,6 +35,8 @@ pub(crate) const SKIPPED_IN_A_ROW: usize = 8;
 pub struct Control {
     /// Global gradient norm before clipping.
     pub grad_norm: f32,
+    /// Factor applied to every gradient: clipping and un-scaling.
+    pub factor: f32,
     /// Whether the last step was taken.
     pub applied: bool,
     /// Steps taken.
@@ -51,6 +53,7 @@ impl Control {
         let at = |i: usize| block.get(i).copied().unwrap_or(0.0);
         Control {
             grad_norm: at(NORM),
+            factor: at(FACTOR),
             applied: at(APPLY) != 0.0,
             steps: at(APPLIED) as u64,
             skipped: at(SKIPPED) as u64,

@@ -18,6 +18,10 @@ pub(crate) struct LogitLaplace;
 #[derive(Debug, Clone)]
 pub(crate) struct LogitLaplaceGrad;
 
+/// `dtarget` from `dnll`, `params`, `target`.
+#[derive(Debug, Clone)]
+pub(crate) struct LogitLaplaceTargetGrad;
+
 /// Per-value negative log likelihood.
 ///
 /// # Errors
@@ -54,12 +58,14 @@ impl Op for LogitLaplace {
         expect_elements("parameters", &inputs[0], 2 * inputs[1].elements())?;
         Ok(vec![inputs[1].clone()])
     }
-    fn differentiable(&self, input: usize) -> bool {
-        input == 0
-    }
     fn vjp(&self, v: &mut Vjp<'_>) -> Result<()> {
         let inputs = [v.cotangent()?, v.inputs[0], v.inputs[1]];
-        v.grads[0] = Some(v.g.apply(LogitLaplaceGrad, &inputs)?);
+        if v.wanted[0] {
+            v.grads[0] = Some(v.g.apply(LogitLaplaceGrad, &inputs)?);
+        }
+        if v.wanted[1] {
+            v.grads[1] = Some(v.g.apply(LogitLaplaceTargetGrad, &inputs)?);
+        }
         Ok(())
     }
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
@@ -117,6 +123,49 @@ impl Op for LogitLaplaceGrad {
     cpu_kernel!();
 }
 
+impl LogitLaplaceTargetGrad {
+    /// ∂/∂t = (sign(logit(t) − μ)/b + 1 − 2t) / (t(1 − t)), the sign 0 at the kink.
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        let c = args.ty(2).cols();
+        let (dnll, params, target) = (args.real(0), args.real(1), args.real(2));
+        par_chunks(args.out(0), c, |r, out| {
+            let (mu, ln_b) = params[r * 2 * c..][..2 * c].split_at(c);
+            for (i, out) in out.iter_mut().enumerate() {
+                let t = target[r * c + i];
+                let (residual, inv_b) = (logit(t) - mu[i], (-ln_b[i]).exp());
+                let slope = if residual > T::ZERO {
+                    inv_b
+                } else if residual < T::ZERO {
+                    -inv_b
+                } else {
+                    T::ZERO
+                };
+                *out = dnll[r * c + i] * (slope + T::ONE - t - t) / (t * (T::ONE - t));
+            }
+        });
+    }
+}
+
+impl Op for LogitLaplaceTargetGrad {
+    fn name(&self) -> &'static str {
+        "logit_laplace_target_grad"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 3)?;
+        expect_elements("cotangent", &inputs[0], inputs[2].elements())?;
+        Ok(vec![inputs[2].clone()])
+    }
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        20 * inputs[2].elements() as u64
+    }
+    fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let (n, c) = (inputs[2].elements(), inputs[2].cols());
+        let call = KernelCall::new("logit_laplace", "target_grad").writes(&[0]).reads(&[1, 2, 0]);
+        Ok(call.words(&[n, c]).each(n, 1).into())
+    }
+    cpu_kernel!();
+}
+
 /// Applications for the generic suite.
 pub(crate) fn samples(b: &mut super::samples::Builder) {
     use super::samples::Fill::{Constant, Normal, Uniform};
@@ -126,8 +175,11 @@ pub(crate) fn samples(b: &mut super::samples::Builder) {
         let target = (*s, Uniform(0.1, 0.9));
         b.add(LogitLaplace, &[(&params, Normal), target]);
         b.add(LogitLaplaceGrad, &[(s, Normal), (&params, Normal), target]);
+        b.add(LogitLaplaceTargetGrad, &[(s, Normal), (&params, Normal), target]);
     }
     // Exactly at the kink: logit(1/2) = 0 = μ.
     b.add_kinked(LogitLaplace, &[(&[5, 6], Constant(0.0)), (&[5, 3], Constant(0.5))]);
-    b.add(LogitLaplaceGrad, &[(&[5, 3], Normal), (&[5, 6], Constant(0.0)), (&[5, 3], Constant(0.5))]);
+    let kink: [(&[usize], _); 3] = [(&[5, 3], Normal), (&[5, 6], Constant(0.0)), (&[5, 3], Constant(0.5))];
+    b.add(LogitLaplaceGrad, &kink);
+    b.add(LogitLaplaceTargetGrad, &kink);
 }

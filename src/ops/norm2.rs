@@ -23,12 +23,22 @@ pub struct Norm2Accumulate {
     pub first: bool,
 }
 
+/// Sum of `f(x)` over a slice in eight interleaved f64 sums: the gradient norm must not carry the rounding of
+/// thousands of f32 additions, and independent sums fill vector registers.
+fn sum<T: Real>(x: &[T], f: impl Fn(f64) -> f64) -> f64 {
+    let mut lanes = [0.0; 8];
+    for chunk in x.chunks(8) {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, v)| *lane += f(v.to_f64()));
+    }
+    lanes.iter().sum()
+}
+
 impl Norm2 {
     fn run<T: Real>(&self, args: &mut Args<'_, T>) {
         let x = args.real(0);
         par_chunks(args.out(0), 1, |p, partial| {
             let block = &x[p * BLOCK..x.len().min((p + 1) * BLOCK)];
-            partial[0] = block.iter().fold(T::ZERO, |s, &v| s + v * v);
+            partial[0] = T::of(sum(block, |v| v * v));
         });
     }
 }
@@ -56,7 +66,7 @@ impl Op for Norm2 {
 
 impl Norm2Accumulate {
     fn run<T: Real>(&self, args: &mut Args<'_, T>) {
-        let total = args.real(1).iter().fold(T::ZERO, |s, &v| s + v);
+        let total = T::of(sum(args.real(1), |v| v));
         let control = args.out(0);
         control[NORM2] = if self.first { total } else { control[NORM2] + total };
     }
