@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use beit::graph::{Graph, Var, grad};
-use beit::io::names::{to_timm, to_transformers};
+use beit::io::names::to_transformers;
 use beit::io::tensors::Tensors;
 use beit::models::vit::Backbone;
 use beit::models::{RelPos, VitConfig};
@@ -170,7 +170,8 @@ pub enum Names {
 pub fn renamed(tensors: Tensors, names: Names) -> Outcome<BTreeMap<String, Vec<f64>>> {
     let theirs = match names {
         Names::Transformers => to_transformers(tensors)?,
-        Names::Timm => to_timm(tensors)?,
+        // timm's names of parameters are this crate's own
+        Names::Timm => tensors,
     };
     let reals = |t: &beit::io::tensors::Tensor| -> Outcome<Vec<f64>> {
         Ok(t.as_f32()?.iter().map(|&x| f64::from(x)).collect())
