@@ -1,14 +1,15 @@
-// forward: y[B, H/2, W/2, C] = largest of the 2×2 cells of x[B, H, W, C].
-// grad: dx[B, H, W, C] = dy at the largest cell (the first of the four in row-major order on ties), else 0.
-// Grid: one invocation per unit of y; grad writes the four cells of its window. No reduction.
+// forward: y[B, ⌊H/2⌋, ⌊W/2⌋, C] = largest of the 2×2 cells of x[B, H, W, C].
+// grad: dx[B, H, W, C] = dy at the largest cell (the first of the four in row-major order on ties), else 0; also 0 in
+// an odd last row or column.
+// Grid: one invocation per unit of y; grad one per unit of ⌈H/2⌉·⌈W/2⌉ windows, writes their cells. No reduction.
 
 #import grid
 #import elem
 
 struct Params {
-    n: u32, // units of y
-    h: u32, // of y
-    w: u32, // of y
+    n: u32, // units of windows
+    h: u32, // of x
+    w: u32, // of x
     c: u32, // units
 }
 @group(1) @binding(0) var<uniform> p: Params;
@@ -16,21 +17,17 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<E>;
 @group(0) @binding(2) var<storage, read> dy: array<E>;
 
-// Unit of the first cell of the window of unit i.
-fn window(i: u32) -> u32 {
-    let pixel = i / p.c;
-    let line = pixel / p.w; // over images and rows of y
-    return ((2u * line) * (2u * p.w) + 2u * (pixel % p.w)) * p.c + i % p.c;
-}
-
 @compute @workgroup_size(WG)
 fn forward(@builtin(global_invocation_id) gid: vec3<u32>) {
     let i = item_index(gid, WG);
     if i >= p.n {
         return;
     }
-    let at = window(i);
-    let below = at + 2u * p.w * p.c;
+    let pixel = i / p.c;
+    let line = pixel / (p.w / 2u); // over images and rows of y
+    let top = line / (p.h / 2u) * p.h + 2u * (line % (p.h / 2u));
+    let at = (top * p.w + 2u * (pixel % (p.w / 2u))) * p.c + i % p.c;
+    let below = at + p.w * p.c;
     y[i] = max(max(x[at], x[at + p.c]), max(x[below], x[below + p.c]));
 }
 
@@ -40,8 +37,26 @@ fn grad(@builtin(global_invocation_id) gid: vec3<u32>) {
     if i >= p.n {
         return;
     }
-    let at = window(i);
-    let below = at + 2u * p.w * p.c;
+    let wide = (p.w + 1u) / 2u;
+    let high = (p.h + 1u) / 2u;
+    let pixel = i / p.c;
+    let line = pixel / wide;
+    let row = line % high;
+    let col = pixel % wide;
+    let at = ((line / high * p.h + 2u * row) * p.w + 2u * col) * p.c + i % p.c;
+    let below = at + p.w * p.c;
+    let right = 2u * col + 1u < p.w;
+    let down = 2u * row + 1u < p.h;
+    if !(right && down) {
+        y[at] = E(0.0);
+        if right {
+            y[at + p.c] = E(0.0);
+        }
+        if down {
+            y[below] = E(0.0);
+        }
+        return;
+    }
     var best = x[at];
     var cell = E(0.0);
     let b = x[at + p.c];
@@ -51,7 +66,7 @@ fn grad(@builtin(global_invocation_id) gid: vec3<u32>) {
     cell = select(cell, E(2.0), c > best);
     best = max(best, c);
     cell = select(cell, E(3.0), x[below + p.c] > best);
-    let d = dy[i];
+    let d = dy[((line / high * (p.h / 2u) + row) * (p.w / 2u) + col) * p.c + i % p.c];
     y[at] = select(E(0.0), d, cell == E(0.0));
     y[at + p.c] = select(E(0.0), d, cell == E(1.0));
     y[below] = select(E(0.0), d, cell == E(2.0));

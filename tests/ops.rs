@@ -15,14 +15,17 @@ const WITHOUT_VJP: &[&str] = &[
     "Accumulate",
     "AdamW",
     "Argmax",
+    "BatchNormStats",
     "ClipControl",
     "ColSum",
     "Constant",
     "Ema",
     "GatherWords",
+    "MovingMean",
     "Norm2",
     "Norm2Accumulate",
     "OneHot",
+    "RunningStats",
 ];
 
 fn label(s: &Sample) -> String {

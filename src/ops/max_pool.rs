@@ -24,7 +24,7 @@ pub fn max_pool(g: &mut Graph, x: Var) -> Result<Var> {
     g.apply(MaxPool, &[x])
 }
 
-/// Offset of cell `q` (0..4) of the window of output pixel `(b, y, x)` in an image of `h × w × c`.
+/// Offset of cell `q` (0..4) of the window of output pixel `(b, y, x)` in an image of `h × w`.
 fn cell(pixel: usize, q: usize, h: usize, w: usize) -> usize {
     let (b, y, x) = (pixel / (h / 2 * (w / 2)), pixel / (w / 2) % (h / 2), pixel % (w / 2));
     (b * h + 2 * y + q / 2) * w + 2 * x + q % 2
@@ -50,9 +50,9 @@ impl Op for MaxPool {
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         arity(inputs, 1)?;
         let s = inputs[0].shape();
-        if s.len() != 4 || s[1] % 2 != 0 || s[2] % 2 != 0 {
+        if s.len() != 4 || s[1] < 2 || s[2] < 2 {
             return Err(Error::shape("max-pool over the wrong shape")
-                .expected("[B,H,W,C] with even H and W")
+                .expected("[B,H,W,C] of at least 2 x 2 pixels")
                 .got(inputs[0].to_string()));
         }
         Ok(vec![TensorType::real(&[s[0], s[1] / 2, s[2] / 2, s[3]])?])
@@ -62,12 +62,9 @@ impl Op for MaxPool {
         v.grads[0] = Some(v.g.apply(MaxPoolGrad, &[dy, v.inputs[0]])?);
         Ok(())
     }
-    fn kernels(&self, _: &Caps, _: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
-        let t = &outputs[0];
-        let vec = vector(&[t.dim(3)]);
-        let n = t.elements() / vec;
+    fn kernels(&self, _: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
         let call = KernelCall::new("max_pool", "forward").writes(&[0]).reads(&[0]);
-        Ok(call.words(&[n, t.dim(1), t.dim(2), t.dim(3) / vec]).each(n, vec).into())
+        Ok(over(call, &inputs[0], outputs[0].elements()))
     }
     cpu_kernel!();
 }
@@ -76,17 +73,20 @@ impl MaxPoolGrad {
     fn run<T: Real>(&self, args: &mut Args<'_, T>) {
         let (h, w, c) = (args.ty(1).dim(1), args.ty(1).dim(2), args.ty(1).dim(3));
         let (dy, x) = (args.real(0), args.real(1));
-        // Two rows of input per chunk, so that a window never crosses chunks.
-        par_chunks(args.out(0), 2 * w * c, |pair, dx| {
-            let first = pair * (w / 2);
+        // A row of the input per chunk: an odd last row or column lies under no window.
+        par_chunks(args.out(0), w * c, |line, dx| {
+            let (image, row) = (line / h, line % h);
+            dx.fill(T::ZERO);
+            if row / 2 == h / 2 {
+                return;
+            }
             for px in 0..w / 2 {
-                let pixel = first + px;
+                let pixel = (image * (h / 2) + row / 2) * (w / 2) + px;
                 for ch in 0..c {
                     let value = |q: usize| x[cell(pixel, q, h, w) * c + ch];
                     let best = (1..4).fold(0, |best, q| if value(q) > value(best) { q } else { best });
-                    for q in 0..4 {
-                        let at = ((q / 2) * w + 2 * px + q % 2) * c + ch;
-                        dx[at] = if q == best { dy[pixel * c + ch] } else { T::ZERO };
+                    if best / 2 == row % 2 {
+                        dx[(2 * px + best % 2) * c + ch] = dy[pixel * c + ch];
                     }
                 }
             }
@@ -103,19 +103,25 @@ impl Op for MaxPoolGrad {
         Ok(vec![inputs[1].clone()])
     }
     fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
-        let t = &inputs[0];
-        let vec = vector(&[t.dim(3)]);
-        let n = t.elements() / vec;
         let call = KernelCall::new("max_pool", "grad").writes(&[0]).reads(&[1, 0]);
-        Ok(call.words(&[n, t.dim(1), t.dim(2), t.dim(3) / vec]).each(n, vec).into())
+        // Windows that an odd edge cuts off too: their cells get zeros.
+        let t = &inputs[1];
+        Ok(over(call, t, t.dim(0) * t.dim(1).div_ceil(2) * t.dim(2).div_ceil(2) * t.dim(3)))
     }
     cpu_kernel!();
+}
+
+/// Constants and grid of a kernel over `elements` windows and channels of the image `t`.
+fn over(call: KernelCall, t: &TensorType, elements: usize) -> Kernels {
+    let vec = vector(&[t.dim(3)]);
+    let n = elements / vec;
+    call.words(&[n, t.dim(1), t.dim(2), t.dim(3) / vec]).each(n, vec).into()
 }
 
 /// Applications for the generic suite.
 pub(crate) fn samples(b: &mut super::samples::Builder) {
     use super::samples::Fill::{Constant, Normal, Ties};
-    let shapes: [[usize; 4]; 9] = [
+    let shapes: [[usize; 4]; 11] = [
         [1, 2, 2, 1],
         [1, 2, 6, 3],
         [2, 4, 4, 5],
@@ -125,6 +131,8 @@ pub(crate) fn samples(b: &mut super::samples::Builder) {
         [1, 34, 66, 3],
         [5, 2, 2, 257],
         [1, 16, 16, 64],
+        [2, 3, 5, 4],
+        [3, 7, 4, 3],
     ];
     for [batch, h, w, c] in shapes {
         let (x, y) = ([batch, h, w, c], [batch, h / 2, w / 2, c]);

@@ -219,7 +219,12 @@ fn stage(kernels: &mut Kernels, rows: usize, cols: usize, results: &[Arg]) -> Re
     results.iter().map(transient).collect()
 }
 
-fn col_sum_call(from: Arg, to: Arg, (rows, cols, block): (usize, usize, usize), vec: usize) -> KernelCall {
+pub(crate) fn col_sum_call(
+    from: Arg,
+    to: Arg,
+    (rows, cols, block): (usize, usize, usize),
+    vec: usize,
+) -> KernelCall {
     let n = rows.div_ceil(block) * cols / vec;
     let call = KernelCall::new("reduce", "col_sum").bind(to, Access::Write).bind(from, Access::Read);
     call.words(&[n, rows, cols / vec, block]).each(n, vec)
