@@ -194,6 +194,17 @@ impl Graph {
     /// # Errors
     /// If it was drawn before with another shape.
     pub fn param(&mut self, name: &str, shape: &[usize], init: Init) -> Result<Var> {
+        self.declare(name, shape, init, true)
+    }
+    /// State that lives beside the parameters (in their pages, checkpoints and averages) but that the optimiser leaves
+    /// alone: running statistics, which an op of the forward pass updates in place.
+    ///
+    /// # Errors
+    /// As [`Graph::param`].
+    pub fn statistic(&mut self, name: &str, shape: &[usize], init: Init) -> Result<Var> {
+        self.declare(name, shape, init, false)
+    }
+    fn declare(&mut self, name: &str, shape: &[usize], init: Init, trained: bool) -> Result<Var> {
         let (store, name) = (self.store.clone(), self.path(name));
         if let Some(v) = self.param_var(&store, &name) {
             if self.shape(v) != shape {
@@ -207,7 +218,7 @@ impl Graph {
         let ty = TensorType::real(shape)?;
         let v = self.push_value(ty, Source::Param { store: store.clone(), name: name.clone() });
         self.param_vars.insert((store.clone(), name.clone()), v);
-        self.params.push(ParamDecl { store, name, shape: shape.to_vec(), init });
+        self.params.push(ParamDecl { store, name, shape: shape.to_vec(), init, trained });
         Ok(v)
     }
 

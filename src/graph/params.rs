@@ -59,6 +59,8 @@ pub struct ParamDecl {
     pub shape: Vec<usize>,
     /// Initial value.
     pub init: Init,
+    /// Whether the optimiser moves it; running statistics are state that the forward pass itself updates.
+    pub trained: bool,
 }
 
 /// Where a parameter lives.
@@ -74,6 +76,8 @@ pub struct ParamView {
     pub page: usize,
     /// First element in the page, a multiple of [`ALIGN`].
     pub offset: usize,
+    /// Whether the optimiser moves it.
+    pub trained: bool,
 }
 
 impl ParamView {
@@ -127,6 +131,7 @@ impl ParamLayout {
                 init: p.init,
                 page,
                 offset,
+                trained: p.trained,
             });
         }
         Ok(layout)
@@ -135,9 +140,9 @@ impl ParamLayout {
     pub fn view(&self, name: &str) -> Option<&ParamView> {
         self.index.get(name).map(|&i| &self.views[i])
     }
-    /// Number of parameters (elements, without padding).
+    /// Number of trained parameters (elements, without padding and running statistics).
     pub fn parameters(&self) -> usize {
-        self.views.iter().map(ParamView::elements).sum()
+        self.views.iter().filter(|v| v.trained).map(ParamView::elements).sum()
     }
     /// Bytes of one full set of pages.
     pub fn bytes(&self) -> u64 {

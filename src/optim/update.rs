@@ -68,10 +68,11 @@ fn layer_group(name: &str, depth: usize) -> usize {
     block.map_or(depth + 1, |b| (b + 1).min(depth + 1))
 }
 
-/// Per page: (learning-rate scale, decayed) for every 64 elements.
+/// Per page: (learning-rate scale, decayed) for every 64 elements. Running statistics have 0 for both: the update
+/// leaves them as they are.
 pub fn group_table(layout: &ParamLayout, decay: Decay, rates: Rates) -> Vec<Vec<f32>> {
     let mut tables: Vec<Vec<f32>> = layout.pages.iter().map(|n| vec![0.0; 2 * n.div_ceil(GROUP)]).collect();
-    for v in &layout.views {
+    for v in layout.views.iter().filter(|v| v.trained) {
         let (s, w) = (rates.of(&v.name), if decay.applies(&v.name, &v.shape) { 1.0 } else { 0.0 });
         for group in v.offset / GROUP..(v.offset + v.elements()).div_ceil(GROUP) {
             tables[v.page][2 * group..2 * group + 2].copy_from_slice(&[s, w]);
