@@ -8,11 +8,16 @@ mod parity {
     pub mod case;
     pub mod classify;
     pub mod device;
+    pub mod dino;
     pub mod dvae;
     pub mod masking;
+    pub mod metrics;
     pub mod mim;
+    pub mod moco;
     pub mod preprocess;
     pub mod report;
+    pub mod segment;
+    pub mod stores;
     pub mod train_mim;
     pub mod updates;
     pub mod vit;
@@ -24,7 +29,7 @@ use std::path::{Path, PathBuf};
 use parity::case::{Case, Outcome};
 use parity::device::Device;
 use parity::report::Report;
-use parity::{classify, dvae, masking, mim, preprocess, train_mim, updates};
+use parity::{classify, dino, dvae, masking, metrics, mim, moco, preprocess, segment, train_mim, updates};
 
 /// What a kind of case is checked with.
 enum Check {
@@ -40,21 +45,21 @@ enum Check {
 const KINDS: &[(&str, Check)] = &[
     ("adamw", Check::Device(updates::adamw)),
     ("classify", Check::Device(classify::transformers)),
+    ("dino_head", Check::Device(dino::head)),
+    ("dino_loss", Check::Device(dino::loss)),
     ("dvae", Check::Device(dvae::check)),
     ("ema", Check::Device(updates::ema)),
     ("masking", Check::Host(masking::check)),
+    ("metrics_segment", Check::Host(metrics::segment)),
+    ("metrics_topk", Check::Device(metrics::topk)),
     ("mim", Check::Device(mim::check)),
+    ("moco_v3", Check::Device(moco::check)),
     ("preprocess", Check::Host(preprocess::check)),
+    ("segment", Check::Device(segment::check)),
     ("timm", Check::Device(classify::timm)),
     ("train_mim", Check::Device(train_mim::check)),
-    ("dino_head", Check::NotYet),
-    ("dino_loss", Check::NotYet),
     // a data set for runs from end to end, without numbers to compare
     ("images", Check::NotYet),
-    ("metrics_segment", Check::NotYet),
-    ("metrics_topk", Check::NotYet),
-    ("moco_v3", Check::NotYet),
-    ("segment", Check::NotYet),
 ];
 
 /// Prints even where the test harness captures the output of passing tests.

@@ -44,7 +44,7 @@ impl Array {
 pub type Arrays = BTreeMap<String, Array>;
 
 /// A case folder.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Case {
     /// Name of the folder.
     pub name: String,
