@@ -64,7 +64,7 @@ impl AdaptivePool {
                     y.iter_mut().zip(from).for_each(|(s, &v)| *s += v);
                 }
             }
-            y.iter_mut().for_each(|v| *v = *v * scale);
+            y.iter_mut().for_each(|v| *v *= scale);
         });
     }
 }

@@ -87,7 +87,7 @@ impl DinoLoss {
             let max = p.iter().fold(p[0], |m, &v| m.max(v));
             p.iter_mut().for_each(|p| *p = (*p - max).exp());
             let inv = T::ONE / p.iter().fold(T::ZERO, |s, &v| s + v);
-            p.iter_mut().for_each(|p| *p = *p * inv);
+            p.iter_mut().for_each(|p| *p *= inv);
         });
         let mut rows = vec![T::ZERO; lse.len()];
         let targets = &*targets;
