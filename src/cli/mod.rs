@@ -4,8 +4,11 @@
 mod stdout;
 
 mod bench;
+mod export;
+mod import;
 mod info;
 mod launch;
+mod model_files;
 mod plan;
 mod pretrain;
 mod progress;
@@ -42,6 +45,10 @@ enum Command {
     Bench(bench::Args),
     /// List run folders
     Runs(runs::Args),
+    /// Look at a model of any library, check it, take it over
+    Import(import::Args),
+    /// Write a model for transformers, timm, the official code or OpenAI's dVAE
+    Export(export::Args),
 }
 
 /// Runs the command line of this process.
@@ -52,6 +59,8 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Runs(args) => runs::run(&args),
+        Command::Import(args) => import::run(&args),
+        Command::Export(args) => export::run(&args),
     };
     match result {
         Ok(code) => code,

@@ -6,7 +6,7 @@ use super::{Head, ModelFile, Network};
 use crate::error::{Error, Result};
 use crate::io::fit::{check_fit, list};
 use crate::io::tensors::{Tensor, Tensors};
-use crate::models::VitConfig;
+use crate::models::{RelPos, VitConfig};
 
 /// Tensors for a network, and what was done to get them.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -159,4 +159,51 @@ fn sum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
             .got(format!("{:?}", b.shape)));
     }
     Tensor::f32(a.shape.clone(), a.as_f32()?.iter().zip(b.as_f32()?).map(|(a, b)| a + b).collect())
+}
+
+/// Changes of a model that make it another model, on the way into a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Changes {
+    /// Sides of the picture; position tables are resampled.
+    pub image: Option<(usize, usize)>,
+    /// Give every block its own relative table, as fine-tuning does.
+    pub table_per_block: bool,
+    /// Keep the backbone only.
+    pub drop_head: bool,
+}
+
+/// The model after some changes, and what was done.
+///
+/// # Errors
+/// As [`adapt`].
+pub fn change(model: ModelFile, changes: &Changes, resize: Resize) -> Result<(ModelFile, Vec<String>)> {
+    if *changes == Changes::default() {
+        return Ok((model, vec![]));
+    }
+    let (mut vit, mut head) = (model.vit()?.clone(), model.head()?.clone());
+    vit.image = changes.image.unwrap_or(vit.image);
+    if changes.table_per_block && matches!(vit.rel_pos, RelPos::Shared | RelPos::Both) {
+        vit.rel_pos = RelPos::PerLayer;
+    }
+    if changes.drop_head {
+        head = Head::None;
+    }
+    vit.check()?;
+    let mut wanted = fits::vit_shapes(&vit, &head)?;
+    if !changes.drop_head {
+        // what the file has beside the network stays: norms, a mask token, counters
+        let beside = model.tensors.iter().filter(|(name, _)| replaceable(name));
+        beside.for_each(|(name, t)| {
+            wanted.entry(name.clone()).or_insert_with(|| t.shape.clone());
+        });
+    }
+    let adapted = adapt(&model, &vit, &wanted, resize)?;
+    let mut preprocessing = model.preprocessing.clone();
+    if let Some((height, width)) = changes.image {
+        (preprocessing.size.height, preprocessing.size.width) = (height, width);
+        preprocessing.crop_size = preprocessing.size;
+    }
+    let labels = if changes.drop_head { vec![] } else { model.labels.clone() };
+    let network = Network::Vit { config: vit, head };
+    Ok((ModelFile { network, tensors: adapted.tensors, labels, preprocessing, ..model }, adapted.steps))
 }

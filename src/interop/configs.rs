@@ -47,7 +47,7 @@ pub(super) fn vit_of(c: &HfConfig) -> VitConfig {
         (true, true) => RelPos::Both,
     };
     VitConfig {
-        image: (c.image_size, c.image_size),
+        image: (c.image_size.height, c.image_size.width),
         patch: c.patch_size,
         width: c.hidden_size,
         depth: c.num_hidden_layers,

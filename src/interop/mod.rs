@@ -17,6 +17,7 @@ mod read;
 mod segmenter;
 mod sizes;
 pub mod tables;
+mod write;
 
 use crate::error::{Error, Result};
 use crate::io::hf::HfPreprocessor;
@@ -28,11 +29,12 @@ use crate::ops::Pool;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use adapt::{Adapted, adapt};
+pub use adapt::{Adapted, Changes, adapt, change};
 pub use assemble::{Parts, from_tensors};
 pub use fits::{Shapes, dvae_shapes, preset_of, shapes_of_store, vit_shapes};
 pub use segmenter::{AuxiliaryHead, SegmenterHead};
 pub use tables::Resize;
+pub use write::{Format, Written, files_of};
 
 /// A model that was read from a file and checked: every tensor that the network has is there, in the right shape.
 #[derive(Debug, Clone, PartialEq)]

@@ -10,6 +10,7 @@ use crate::io::hf::{CONFIG_BYTES, parse_json};
 use crate::io::limits::FileLimits;
 use crate::io::names::with_prefix;
 use crate::io::tensors::{Precision, TensorFile, read_safetensors};
+use crate::io::torch::{looks_like_torch, read_torch};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -45,7 +46,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn weights(&self, path: &Path) -> Result<TensorFile> {
         let bytes = self.bytes(path, self.limits.file_bytes)?;
-        decode(path, &bytes, &self.limits)
+        decode(&bytes, &self.limits)
             .and_then(|decoded| match decoded {
                 Decoded::Tensors(file) => Ok(file),
                 Decoded::Index(shards) => self.sharded(path, &shards),
@@ -69,8 +70,7 @@ impl Reader<'_> {
             let path = index.with_file_name(name);
             let bytes = self.bytes(&path, left)?;
             left = left.saturating_sub(bytes.len() as u64);
-            let Decoded::Tensors(shard) = decode(&path, &bytes, &self.limits).map_err(|e| about(&path, e))?
-            else {
+            let Decoded::Tensors(shard) = decode(&bytes, &self.limits).map_err(|e| about(&path, e))? else {
                 return Err(
                     Error::checkpoint("a shard that is an index itself").at(path.display().to_string())
                 );
@@ -130,14 +130,12 @@ enum Decoded {
     Index(BTreeMap<String, String>),
 }
 
-fn decode(path: &Path, bytes: &[u8], limits: &FileLimits) -> Result<Decoded> {
+fn decode(bytes: &[u8], limits: &FileLimits) -> Result<Decoded> {
     if bytes.starts_with(b"{") {
         return index(bytes).map(Decoded::Index);
     }
-    let start: &[u8] = bytes.get(..4).unwrap_or_default();
-    if start == b"PK\x03\x04" || start.first() == Some(&0x80) && bytes.get(8) != Some(&b'{') {
-        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        return Err(Error::checkpoint("a file of torch").at(name).expected("a safetensors file"));
+    if looks_like_torch(bytes) {
+        return read_torch(bytes, limits).map(Decoded::Tensors);
     }
     read_safetensors(bytes, limits).map(Decoded::Tensors)
 }

@@ -47,8 +47,8 @@ pub struct HfConfig {
     pub initializer_range: f64,
     /// Added to variances.
     pub layer_norm_eps: f64,
-    /// Side of the image in pixels.
-    pub image_size: usize,
+    /// Sides of the image in pixels; one number in the file where they agree.
+    pub image_size: HfImage,
     /// Side of a patch in pixels; divides `image_size`.
     pub patch_size: usize,
     /// Always 3.
@@ -104,6 +104,43 @@ pub struct HfConfig {
     pub label2id: Option<BTreeMap<String, u32>>,
 }
 
+/// Rows and columns of the network's picture, in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Sides", into = "Sides")]
+pub struct HfImage {
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Sides {
+    One(usize),
+    Two([usize; 2]),
+}
+
+impl From<Sides> for HfImage {
+    fn from(sides: Sides) -> Self {
+        let [height, width] = match sides {
+            Sides::One(side) => [side; 2],
+            Sides::Two(pair) => pair,
+        };
+        HfImage { height, width }
+    }
+}
+
+impl From<HfImage> for Sides {
+    fn from(image: HfImage) -> Self {
+        if image.height == image.width {
+            Sides::One(image.height)
+        } else {
+            Sides::Two([image.height, image.width])
+        }
+    }
+}
+
 impl Default for HfConfig {
     fn default() -> Self {
         HfConfig {
@@ -118,7 +155,7 @@ impl Default for HfConfig {
             attention_probs_dropout_prob: 0.0,
             initializer_range: 0.02,
             layer_norm_eps: 1e-12,
-            image_size: 224,
+            image_size: HfImage { height: 224, width: 224 },
             patch_size: 16,
             num_channels: 3,
             vocab_size: 8192,
@@ -175,7 +212,8 @@ impl HfConfig {
             ("intermediate_size", self.intermediate_size),
             ("num_hidden_layers", self.num_hidden_layers),
             ("num_attention_heads", self.num_attention_heads),
-            ("image_size", self.image_size),
+            ("image_size", self.image_size.height),
+            ("image_size", self.image_size.width),
             ("patch_size", self.patch_size),
             ("vocab_size", self.vocab_size),
         ] {
@@ -189,7 +227,8 @@ impl HfConfig {
             return Err(wrong("id2label").expected("classes numbered from 0 without gaps"));
         }
         divides("num_attention_heads", self.num_attention_heads, "hidden_size", self.hidden_size)?;
-        divides("patch_size", self.patch_size, "image_size", self.image_size)?;
+        divides("patch_size", self.patch_size, "image_size", self.image_size.height)?;
+        divides("patch_size", self.patch_size, "image_size", self.image_size.width)?;
         for (key, value) in [("layer_norm_eps", self.layer_norm_eps), ("drop_path_rate", self.drop_path_rate)]
         {
             if !(0.0..1.0).contains(&value) {
@@ -218,13 +257,11 @@ pub fn parse_transformers_config(bytes: &[u8]) -> Result<HfConfig> {
     if object.get("architectures").is_none_or(Value::is_null) {
         object.insert("architectures".into(), Value::Array(vec![]));
     }
-    for key in ["image_size", "patch_size"] {
-        // [224, 224] is another way to write 224
-        let square =
-            object.get(key).and_then(Value::as_array).filter(|a| a.len() == 2 && a.first() == a.last());
-        if let Some(side) = square.and_then(|a| a.first()).cloned() {
-            object.insert(key.to_owned(), side);
-        }
+    // [16, 16] is another way to write 16
+    let patch =
+        object.get("patch_size").and_then(Value::as_array).filter(|p| p.len() == 2 && p.first() == p.last());
+    if let Some(side) = patch.and_then(|p| p.first()).cloned() {
+        object.insert("patch_size".into(), side);
     }
     let config: HfConfig = serde_json::from_value(Value::Object(object))
         .map_err(|e| Error::checkpoint("wrong value in a config").got(e.to_string()))?;

@@ -1,6 +1,6 @@
 //! Files: tensors and their names, durable writes, checkpoints, TensorBoard events.
 //!
-//! The byte-level parts ([`tensors`], [`names`], [`hf`], [`fit`] and the encoders of [`tboard`]) touch no file
+//! The byte-level parts ([`tensors`], [`torch`], [`names`], [`hf`], [`fit`] and the encoders of [`tboard`]) touch no file
 //! system and work in a browser; [`atomic`] and [`checkpoint`] need one.
 //!
 //! Everything here reads bytes that a stranger may have written, so the parsers never index, unwrap or
@@ -15,3 +15,4 @@ pub mod limits;
 pub mod names;
 pub mod tboard;
 pub mod tensors;
+pub mod torch;

@@ -1,7 +1,12 @@
 //! Our configs in the terms of the public libraries.
 
 use super::vit::{RelPos, VitConfig};
-use crate::io::hf::HfConfig;
+use crate::io::hf::{HfConfig, HfImage};
+
+/// The number that a person would write: 1e-6 instead of the digits of its nearest F32.
+fn short(x: f32) -> f64 {
+    x.to_string().parse().unwrap_or_else(|_| f64::from(x))
+}
 
 impl VitConfig {
     /// The `config.json` of a masked image model of this size (beit-spec §10.3).
@@ -11,15 +16,15 @@ impl VitConfig {
             intermediate_size: self.mlp,
             num_hidden_layers: self.depth,
             num_attention_heads: self.heads,
-            layer_norm_eps: f64::from(self.layer_norm_eps),
-            image_size: self.image.0,
+            layer_norm_eps: short(self.layer_norm_eps),
+            image_size: HfImage { height: self.image.0, width: self.image.1 },
             patch_size: self.patch,
             vocab_size: self.vocab,
-            layer_scale_init_value: f64::from(self.layer_scale),
-            drop_path_rate: f64::from(self.drop_path),
+            layer_scale_init_value: short(self.layer_scale),
+            drop_path_rate: short(self.drop_path),
             use_absolute_position_embeddings: self.abs_pos,
-            use_shared_relative_position_bias: self.rel_pos == RelPos::Shared,
-            use_relative_position_bias: self.rel_pos == RelPos::PerLayer,
+            use_shared_relative_position_bias: matches!(self.rel_pos, RelPos::Shared | RelPos::Both),
+            use_relative_position_bias: matches!(self.rel_pos, RelPos::PerLayer | RelPos::Both),
             ..HfConfig::default()
         }
     }

@@ -47,7 +47,8 @@ fn impossible_values_are_refused_by_key() {
         ("num_attention_heads", 7.into(), "a divisor of hidden_size 768, got 7"),
         ("patch_size", 15.into(), "a divisor of image_size 224, got 15"),
         ("hidden_size", (-1).into(), "wrong value in a config"),
-        ("image_size", Value::from(vec![224, 192]), "wrong value in a config"),
+        ("image_size", Value::from(vec![224, 200]), "a divisor of image_size 200"),
+        ("image_size", Value::from(vec![224]), "wrong value in a config"),
         ("drop_path_rate", 1.5.into(), "drop_path_rate: expected 0 up to 1"),
     ] {
         let mut config = serde_json::to_value(HfConfig::default()).unwrap();

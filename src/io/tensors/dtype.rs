@@ -4,7 +4,7 @@ use super::{Precision, TensorData};
 
 /// Element types that are read; writing uses those that [`TensorData`] holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dtype {
+pub(crate) enum Dtype {
     F32,
     F16,
     Bf16,
@@ -36,7 +36,7 @@ impl Dtype {
     }
 
     /// What the type says about the file's floating-point elements.
-    pub(super) fn precision(self) -> Precision {
+    pub(crate) fn precision(self) -> Precision {
         match self {
             Dtype::F16 => Precision::F16,
             Dtype::Bf16 => Precision::Bf16,
@@ -46,7 +46,7 @@ impl Dtype {
     }
 
     /// Bytes per element in the file.
-    pub(super) fn width(self) -> usize {
+    pub(crate) fn width(self) -> usize {
         match self {
             Dtype::U8 | Dtype::Bool => 1,
             Dtype::F16 | Dtype::Bf16 => 2,
@@ -56,7 +56,7 @@ impl Dtype {
     }
 
     /// Elements from their bytes; a rest shorter than one element is ignored, as lengths are checked before.
-    pub(super) fn decode(self, bytes: &[u8]) -> TensorData {
+    pub(crate) fn decode(self, bytes: &[u8]) -> TensorData {
         match self {
             Dtype::F32 => TensorData::F32(map_chunks(bytes, f32::from_le_bytes)),
             Dtype::F16 => TensorData::F32(map_chunks(bytes, |b| f16_to_f32(u16::from_le_bytes(b)))),
@@ -140,7 +140,7 @@ pub(super) fn stored_name(data: &TensorData, precision: Precision) -> &'static s
 }
 
 /// Bytes per element as written at a precision.
-pub(super) fn stored_width(data: &TensorData, precision: Precision) -> usize {
+pub(crate) fn stored_width(data: &TensorData, precision: Precision) -> usize {
     match (data, precision) {
         (TensorData::F32(_), Precision::F16 | Precision::Bf16) => 2,
         _ => data.width(),
@@ -148,7 +148,7 @@ pub(super) fn stored_width(data: &TensorData, precision: Precision) -> usize {
 }
 
 /// Appends the elements as little-endian bytes; F32 in the given precision.
-pub(super) fn encode_into(data: &TensorData, precision: Precision, out: &mut Vec<u8>) {
+pub(crate) fn encode_into(data: &TensorData, precision: Precision, out: &mut Vec<u8>) {
     match (data, precision) {
         (TensorData::F32(v), Precision::F16) => {
             v.iter().for_each(|&x| out.extend_from_slice(&f32_to_f16(x).to_le_bytes()));

@@ -4,7 +4,7 @@
 //! `{name: {"dtype", "shape", "data_offsets": [begin, end]}}` and one buffer that the tensors
 //! tile without gaps, row-major and little-endian.
 
-mod dtype;
+pub(crate) mod dtype;
 mod header;
 mod read;
 mod write;
@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 
+pub(crate) use dtype::Dtype;
 pub use read::read_safetensors;
 pub use write::{pt_metadata, write_safetensors, write_safetensors_as};
 
