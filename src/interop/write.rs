@@ -150,7 +150,8 @@ impl Writer<'_> {
     }
 
     fn timm(&self, config: &VitConfig, head: &Head) -> Result<Written> {
-        let weights = names::to_timm(self.model.tensors.clone(), config.grid())?;
+        let mut weights = names::to_timm(self.model.tensors.clone())?;
+        names::add_timm_index(&mut weights, config.grid())?;
         let (classes, pool) = match head {
             Head::Classifier { classes, pool } => (*classes, *pool),
             _ if weights.contains_key("norm.weight") => (0, Pool::Cls),

@@ -58,7 +58,7 @@ pub fn from_timm(c: &Settings<'_>) -> Outcome<VitConfig> {
 
 fn rel_pos(shared: bool, per_layer: bool) -> Outcome<RelPos> {
     match (shared, per_layer) {
-        (true, true) => Err("shared and per-layer relative position bias together".into()),
+        (true, true) => Ok(RelPos::Both),
         (true, false) => Ok(RelPos::Shared),
         (false, true) => Ok(RelPos::PerLayer),
         (false, false) => Ok(RelPos::None),

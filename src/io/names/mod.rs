@@ -146,18 +146,20 @@ pub fn from_timm(tensors: Tensors) -> Result<Tensors> {
     Ok(out)
 }
 
-/// Internal tensors as timm's for a patch grid of `grid` rows and columns; what timm's BEiT has no place for is
-/// refused. timm keeps the index buffer of a shared table, and none of a block's own.
-pub fn to_timm(tensors: Tensors, grid: (usize, usize)) -> Result<Tensors> {
+/// Internal tensors as timm's, without index buffers; what timm's BEiT has no place for is refused.
+pub fn to_timm(tensors: Tensors) -> Result<Tensors> {
     let alien = |name: &&String| {
         let segmenter = SEGMENTER.iter().any(|module| name.starts_with(module));
         segmenter || name.starts_with("lm_head.") || name.as_str() == "mask_token"
     };
     let unknown: Vec<String> = tensors.keys().filter(alien).cloned().collect();
     refuse_unknown(unknown, "a classifier: timm has neither a masked-image model nor a segmenter of BEiT")?;
-    let mut out = from_timm(tensors)?;
-    index::insert(&mut out, grid, |table| table.starts_with("rel_pos_bias."))?;
-    Ok(out)
+    from_timm(tensors)
+}
+
+/// Adds the index buffer that timm keeps beside a shared relative table; it keeps none beside a block's own.
+pub fn add_timm_index(tensors: &mut Tensors, grid: (usize, usize)) -> Result<()> {
+    index::insert(tensors, grid, |table| table.starts_with("rel_pos_bias."))
 }
 
 /// Tensors of the official code as internal ones: index buffers and `backbone.` are left out, all else stays.
