@@ -98,6 +98,7 @@ impl RunFolder {
     fn start(dir: &Path, task: String, lock: RunLock) -> Result<Self> {
         atomic::sweep(dir)?;
         checkpoint::sweep(dir)?;
+        atomic::sweep(&dir.join("sheets"))?;
         let base = match dir.parent() {
             Some(base) if base != Path::new("") => base,
             _ => Path::new("."),

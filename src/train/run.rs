@@ -3,6 +3,7 @@
 use super::events::{Event, Phase};
 use super::pictures::Pictures;
 use super::report::{self, Story};
+use super::state_json::StateJson;
 use crate::config::Cadence;
 use crate::error::{Error, Result};
 use crate::io::checkpoint;
@@ -175,9 +176,17 @@ impl<'a> Run<'a> {
         checkpoint::prune(&dir, self.schedule.keep, best)?;
         Ok(path)
     }
-    /// The newest sound checkpoint of a phase; damaged newer ones are reported.
+    /// The newest sound checkpoint of a phase; damaged newer ones are reported. What a killed start left behind goes
+    /// first: half-written folders, and checkpoints that it saved but did not come to prune.
     pub(super) fn newest(&mut self, phase: Phase) -> Result<Option<checkpoint::Found>> {
-        let (found, rejected) = checkpoint::newest(&self.phase_dir(phase))?;
+        let dir = self.phase_dir(phase);
+        checkpoint::sweep(&dir)?;
+        let (found, rejected) = checkpoint::newest(&dir)?;
+        if let Some(f) = &found
+            && let Ok(state) = StateJson::parse(&f.read("state.json")?, "state.json")
+        {
+            checkpoint::prune(&dir, self.schedule.keep, state.best.map(|b| b.0))?;
+        }
         for r in rejected {
             self.tell(Event::Warning(format!(
                 "damaged checkpoint left aside: {}: {}",
