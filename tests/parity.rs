@@ -88,9 +88,7 @@ fn folders(root: &Path) -> Outcome<Vec<PathBuf>> {
 
 /// Runs one case; `None` where it does not concern this device.
 fn run(case: &Case, device: Option<&Device>) -> Outcome<Option<(Vec<String>, Vec<String>)>> {
-    let known: Vec<&str> = KINDS.iter().map(|k| k.0).collect();
-    let check = KINDS.iter().find(|k| k.0 == case.kind).map(|k| &k.1);
-    let check = check.ok_or_else(|| format!("unknown kind {:?}; known: {}", case.kind, known.join(", ")))?;
+    let check = KINDS.iter().find(|k| k.0 == case.kind).map_or(&Check::NotYet, |k| &k.1);
     let mut report = Report::new(case, device.map_or("", |d| d.bound));
     match (check, device) {
         (Check::Device(check), Some(device)) => {
@@ -163,8 +161,7 @@ fn resizing_is_exact_to_the_bit() {
     assert_eq!((lines, failures), (vec![format!("{} comparisons", case.io.len())], vec![]));
 }
 
-/// A folder without cases, a case without a description, of an unknown kind, or one that is damaged is an error that
-/// says what is wrong.
+/// A folder without cases, a case without a description, or one that is damaged is an error that says what is wrong.
 #[test]
 fn damaged_cases_are_errors() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
@@ -187,7 +184,7 @@ fn damaged_cases_are_errors() {
     fails(None, "case.json");
     fails(Some("{"), "case.json");
     fails(Some("{}"), "no kind");
-    fails(Some(r#"{"kind": "mimm"}"#), "unknown kind");
+    assert_eq!(said(Some(r#"{"kind": "of the future"}"#)), Ok(false), "not skipped");
     fails(Some(r#"{"kind": "mim"}"#), "case.json: config.use_shared_relative_position_bias");
     let listed = r#"{"kind": "mim", "tensors": [{"file": "io.safetensors", "name": "in.x", "shape": [1]}]}"#;
     fails(Some(listed), "io.safetensors");
