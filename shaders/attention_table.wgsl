@@ -46,7 +46,7 @@ fn pairs(@builtin(global_invocation_id) gid: vec3<u32>) {
 @group(0) @binding(1) var<storage, read> sums: array<f32>;
 
 fn pair(h: u32, i: u32, j: u32) -> f32 {
-    return sums[(h * p.tokens + i) * p.tokens + j];
+    return sums[(h * p.stride + i) * p.stride + j];
 }
 
 @compute @workgroup_size(WG)

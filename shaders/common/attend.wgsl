@@ -14,6 +14,10 @@ struct Params {
     // Heads of one dispatch of the table gradient.
     first_head: u32,
     some_heads: u32,
+    // Images that one workgroup of the lanes' kernels goes through, tiles of eight tokens, row stride of the map.
+    images: u32,
+    tiles: u32,
+    stride: u32,
 }
 @group(1) @binding(0) var<uniform> p: Params;
 

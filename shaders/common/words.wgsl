@@ -7,9 +7,16 @@ alias Quad = vec2<u64>;
 fn quad(w: Quad) -> vec4<f32> {
     return bitcast<vec4<f32>>(vec4<u32>(u32(w.x), u32(w.x >> 32u), u32(w.y), u32(w.y >> 32u)));
 }
+fn packed(v: vec4<f32>) -> Quad {
+    let w = bitcast<vec4<u32>>(v);
+    return Quad(u64(w.x) | (u64(w.y) << 32u), u64(w.z) | (u64(w.w) << 32u));
+}
 #else
 alias Quad = vec4<f32>;
 fn quad(w: Quad) -> vec4<f32> {
     return w;
+}
+fn packed(v: vec4<f32>) -> Quad {
+    return v;
 }
 #endif

@@ -39,6 +39,7 @@ pub const FILES: &[(&str, &str)] = files![
     "argmax",
     "attention",
     "attention_grad",
+    "attention_lanes",
     "attention_table",
     "batch_norm",
     "channel_dropout",

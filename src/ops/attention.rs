@@ -6,7 +6,7 @@
 use super::attention_grad::AttentionGrad;
 use super::units::vector;
 use super::{Args, Op, Vjp, arity, cpu_kernel, expect_shape};
-use super::{Caps, KernelCall, Kernels};
+use super::{Caps, KernelCall, Kernels, Tier};
 use crate::cpu::{Mat, Real, par_chunks2};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, TensorType, Var};
@@ -106,8 +106,53 @@ impl AttentionSpec {
 
 /// Invocations per workgroup of the attention kernels.
 const WG: usize = 32;
+/// Tokens that the lanes of a subgroup hold.
+const LANES: usize = 8;
+
+/// Whether the kernels of `attention_lanes.wgsl` are the ones for an adapter.
+pub(crate) fn in_lanes(caps: &Caps) -> bool {
+    caps.tier == Tier::Software && caps.subgroup_size == LANES as u32
+}
 
 impl AttentionSize {
+    fn complete(
+        &self,
+        call: KernelCall,
+        spec: &AttentionSpec,
+        heads: (usize, usize),
+        images: usize,
+        stride: usize,
+    ) -> KernelCall {
+        let vec = vector(&[self.hd]);
+        let (gh, gw) = spec.grid.unwrap_or((0, 0));
+        call.define("VEC", u32::from(vec == 4))
+            .define("UNITS", (self.hd / vec) as u32)
+            .define("TABLE", u32::from(spec.grid.is_some()))
+            .words(&[self.batch, self.tokens, self.heads, gh, gw])
+            .float(self.scale() as f32)
+            .words(&[heads.0, heads.1, images, self.tiles(), stride])
+    }
+    /// Groups of eight tokens.
+    pub(crate) fn tiles(&self) -> usize {
+        self.tokens.div_ceil(LANES)
+    }
+    /// Rows and columns of a head in the map of summed score gradients.
+    pub(crate) fn map_stride(&self, caps: &Caps) -> usize {
+        if in_lanes(caps) { LANES * self.tiles() } else { self.tokens }
+    }
+    /// Completes a dispatch of the lanes' kernels: `heads` are (first, number), and each workgroup goes through `images`.
+    pub(crate) fn lanes(
+        &self,
+        caps: &Caps,
+        call: KernelCall,
+        spec: &AttentionSpec,
+        heads: (usize, usize),
+        images: usize,
+    ) -> KernelCall {
+        let groups = self.batch.div_ceil(images) * heads.1 * self.tiles();
+        let call = self.complete(call, spec, heads, images, LANES * self.tiles());
+        call.define("WIDE", u32::from(caps.int64)).groups(groups)
+    }
     /// Completes a dispatch of the attention kernels with `items` invocations; `heads` are (first, number) of the heads
     /// that a dispatch of the table gradient works on.
     pub(crate) fn dispatch(
@@ -116,22 +161,23 @@ impl AttentionSize {
         spec: &AttentionSpec,
         items: usize,
         heads: (usize, usize),
+        stride: usize,
     ) -> KernelCall {
-        let vec = vector(&[self.hd]);
-        let (gh, gw) = spec.grid.unwrap_or((0, 0));
-        call.define("VEC", u32::from(vec == 4))
-            .define("UNITS", (self.hd / vec) as u32)
-            .define("TABLE", u32::from(spec.grid.is_some()))
-            .define("WG", WG as u32)
-            .words(&[self.batch, self.tokens, self.heads, gh, gw])
-            .float(self.scale() as f32)
-            .words(&[heads.0, heads.1])
-            .over(items, WG)
+        self.complete(call, spec, heads, 1, stride).define("WG", WG as u32).over(items, WG)
     }
     /// Query rows of all images and heads.
     pub(crate) fn rows(&self) -> usize {
         self.batch * self.heads * self.tokens
     }
+}
+
+/// Binds the table, operand number `input`, if there is one.
+pub(crate) fn with_table(call: KernelCall, spec: &AttentionSpec, input: usize) -> KernelCall {
+    if spec.grid.is_none() {
+        return call;
+    }
+    let at = call.bindings.len() as u32;
+    call.reads(&[input]).define("TABLE_AT", at)
 }
 
 /// Scores of one head of one image: `s[i,j] = scale·q_i·k_j + bias[i,j]`.
@@ -205,11 +251,15 @@ impl Op for Attention {
         }
         Ok(())
     }
-    fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
         let s = AttentionSize::of(&inputs[0], self.spec.heads);
-        let call = KernelCall::new("attention", "forward").writes(&[0, 1]).reads(&[0]);
-        let call = if self.spec.grid.is_some() { call.reads(&[1]) } else { call };
-        Ok(s.dispatch(call, &self.spec, s.rows(), (0, 0)).into())
+        let shader = if in_lanes(caps) { "attention_lanes" } else { "attention" };
+        let call = KernelCall::new(shader, "forward").writes(&[0, 1]).reads(&[0]);
+        let call = with_table(call, &self.spec, 1);
+        Ok(match in_lanes(caps) {
+            true => s.lanes(caps, call, &self.spec, (0, s.heads), 1).into(),
+            false => s.dispatch(call, &self.spec, s.rows(), (0, 0), 0).into(),
+        })
     }
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         let s = AttentionSize::of(&inputs[0], self.spec.heads);

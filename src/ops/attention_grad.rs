@@ -3,7 +3,7 @@
 //! With P = exp(S − lse), dP = dO·Vᵀ and δ = Σ dO⊙O per row: dS = P⊙(dP − δ), dV = Pᵀ·dO, dQ = scale·dS·K,
 //! dK = scale·dSᵀ·Q, and each row of the bias table gathers its dS over images and token pairs in a fixed order.
 
-use super::attention::{AttentionSize, AttentionSpec, scores};
+use super::attention::{AttentionSize, AttentionSpec, in_lanes, scores, with_table};
 use super::{Access, Arg, Caps, KernelCall, Kernels};
 use super::{Args, Op, arity, cpu_kernel, expect_elements};
 use crate::cpu::{Mat, Real, par_map};
@@ -26,20 +26,51 @@ const SUMS: Arg = Arg::Scratch(1);
 const SUMS_BYTES: usize = 32 << 20;
 
 impl AttentionGrad {
+    /// Groups of heads, (first, number), whose maps of summed score gradients are in memory together, and the map's type.
+    fn head_groups(&self, s: &AttentionSize, stride: usize) -> Result<(Vec<(usize, usize)>, TensorType)> {
+        let group = (SUMS_BYTES / 4 / (stride * stride)).clamp(1, s.heads);
+        let groups = (0..s.heads).step_by(group).map(|first| (first, group.min(s.heads - first))).collect();
+        Ok((groups, TensorType::real(&[group, stride, stride])?))
+    }
+    /// The gradient of the table from the map of a group of heads.
+    fn table_call(&self, s: &AttentionSize, heads: (usize, usize), stride: usize) -> KernelCall {
+        let call = KernelCall::new("attention_table", "table").writes(&[1]).bind(SUMS, Access::Read);
+        s.dispatch(call, &self.spec, self.spec.table_rows() * heads.1, heads, stride)
+    }
     /// The table's gradient, a group of heads at a time.
     fn table_kernels(&self, s: &AttentionSize, kernels: &mut Kernels) -> Result<()> {
-        let pairs = s.tokens * s.tokens;
-        let group = (SUMS_BYTES / 4 / pairs).clamp(1, s.heads);
-        kernels.scratch.push(TensorType::real(&[group, pairs])?);
-        for first in (0..s.heads).step_by(group) {
-            let heads = (first, group.min(s.heads - first));
+        let (groups, map) = self.head_groups(s, s.tokens)?;
+        kernels.scratch.push(map);
+        for heads in groups {
             let call = KernelCall::new("attention_table", "pairs").bind(SUMS, Access::Write);
             let call = call.bind(DELTA, Access::Read).reads(&[0, 1, 3, 4]);
-            kernels.calls.push(s.dispatch(call, &self.spec, heads.1 * pairs, heads));
-            let call = KernelCall::new("attention_table", "table").writes(&[1]).bind(SUMS, Access::Read);
-            kernels.calls.push(s.dispatch(call, &self.spec, self.spec.table_rows() * heads.1, heads));
+            let pairs = heads.1 * s.tokens * s.tokens;
+            kernels.calls.push(s.dispatch(call, &self.spec, pairs, heads, s.tokens));
+            kernels.calls.push(self.table_call(s, heads, s.tokens));
         }
         Ok(())
+    }
+    /// The kernels of `attention_lanes.wgsl`; with a table the pass over the queries fills the map on its way.
+    fn lanes_kernels(&self, caps: &Caps, s: &AttentionSize) -> Result<Kernels> {
+        let mut kernels = Kernels { calls: vec![], scratch: vec![TensorType::real(&[s.rows()])?] };
+        let queries = KernelCall::new("attention_lanes", "queries").writes(&[0]).bind(DELTA, Access::Write);
+        let queries = with_table(queries.reads(&[0, 1, 3, 2]), &self.spec, 4);
+        if self.spec.grid.is_some() {
+            let stride = s.map_stride(caps);
+            let (groups, map) = self.head_groups(s, stride)?;
+            kernels.scratch.push(map);
+            for heads in groups {
+                let call = queries.clone().bind(SUMS, Access::Write);
+                kernels.calls.push(s.lanes(caps, call, &self.spec, heads, s.batch));
+                kernels.calls.push(self.table_call(s, heads, stride));
+            }
+        } else {
+            kernels.calls.push(s.lanes(caps, queries, &self.spec, (0, s.heads), 1));
+        }
+        let keys = KernelCall::new("attention_lanes", "keys").writes(&[0]).bind(DELTA, Access::Read);
+        let keys = with_table(keys.reads(&[0, 1, 3]), &self.spec, 4);
+        kernels.calls.push(s.lanes(caps, keys, &self.spec, (0, s.heads), 1));
+        Ok(kernels)
     }
 }
 
@@ -161,17 +192,19 @@ impl Op for AttentionGrad {
         out.extend(inputs.get(4).cloned());
         Ok(out)
     }
-    fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
         let s = AttentionSize::of(&inputs[1], self.spec.heads);
-        let with_table = |call: KernelCall| if self.spec.grid.is_some() { call.reads(&[4]) } else { call };
+        if in_lanes(caps) {
+            return self.lanes_kernels(caps, &s);
+        }
         let queries = KernelCall::new("attention_grad", "queries").writes(&[0]).bind(DELTA, Access::Write);
-        let queries = with_table(queries.reads(&[0, 1, 3, 2]));
+        let queries = with_table(queries.reads(&[0, 1, 3, 2]), &self.spec, 4);
         let keys = KernelCall::new("attention_grad", "keys").writes(&[0]).bind(DELTA, Access::Read);
-        let keys = with_table(keys.reads(&[0, 1, 3]));
+        let keys = with_table(keys.reads(&[0, 1, 3]), &self.spec, 4);
         let mut kernels = Kernels {
             calls: vec![
-                s.dispatch(queries, &self.spec, s.rows(), (0, 0)),
-                s.dispatch(keys, &self.spec, s.rows(), (0, 0)),
+                s.dispatch(queries, &self.spec, s.rows(), (0, 0), 0),
+                s.dispatch(keys, &self.spec, s.rows(), (0, 0), 0),
             ],
             scratch: vec![TensorType::real(&[s.rows()])?],
         };
