@@ -72,13 +72,14 @@ fn root() -> PathBuf {
     std::env::var_os("BEIT_FIXTURES").map_or_else(|| "tests/fixtures".into(), PathBuf::from)
 }
 
-/// All case folders in a folder, in the order of their names.
+/// All case folders in a folder, in the order of their names. What has no description is no case, and named.
 fn folders(root: &Path) -> Outcome<Vec<PathBuf>> {
     let unreadable = |e: std::io::Error| format!("BEIT_FIXTURES: {}: {e}", root.display());
     let entries: Vec<_> = std::fs::read_dir(root).map_err(unreadable)?.collect::<Result<_, _>>()?;
-    let hidden = |p: &Path| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
-    let mut dirs: Vec<PathBuf> =
-        entries.iter().map(|e| e.path()).filter(|p| p.is_dir() && !hidden(p)).collect();
+    let folders: Vec<PathBuf> = entries.iter().map(|e| e.path()).filter(|p| p.is_dir()).collect();
+    let (mut dirs, others): (Vec<_>, Vec<_>) =
+        folders.into_iter().partition(|p| p.join("case.json").exists());
+    others.iter().for_each(|p| say(&format!("NOT A CASE, it has no case.json: {}", p.display())));
     if dirs.is_empty() {
         return Err(format!("BEIT_FIXTURES: {}: no case folder in it", root.display()).into());
     }
@@ -180,9 +181,10 @@ fn damaged_cases_are_errors() {
         let error = said(json).expect_err(with);
         assert!(error.contains(with), "{error} does not say {with}");
     };
-    assert_eq!(folders(scratch.path()).expect("one folder"), vec![dir.clone()]);
     fails(None, "case.json");
+    assert!(folders(scratch.path()).is_err());
     fails(Some("{"), "case.json");
+    assert_eq!(folders(scratch.path()).expect("one folder"), vec![dir.clone()]);
     fails(Some("{}"), "no kind");
     assert_eq!(said(Some(r#"{"kind": "of the future"}"#)), Ok(false), "not skipped");
     fails(Some(r#"{"kind": "mim"}"#), "case.json: config.use_shared_relative_position_bias");
