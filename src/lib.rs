@@ -19,6 +19,7 @@ pub mod io;
 pub mod models;
 pub mod ops;
 pub mod optim;
+pub mod pictures;
 pub mod plan;
 pub mod rng;
 #[cfg(feature = "cli")]

@@ -9,11 +9,14 @@ mod import;
 mod info;
 mod launch;
 mod model_files;
+mod opened;
 mod plan;
 mod pretrain;
 mod progress;
+mod reconstruct;
 mod runs;
 mod settings;
+mod tokenizer;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -30,6 +33,7 @@ const EXAMPLES: &str = "Examples:
   beit pretrain                                 built-in pictures, preset nano: minutes on two CPU cores
   beit pretrain --data photos --preset micro    your own pictures
   beit pretrain --resume                        go on with the newest unfinished run
+  beit reconstruct --model runs/pretrain-0001 --image cat.png --out sheet.png
   beit plan --preset base                       what one step would do and need
   beit info                                     adapters, and what would fit";
 
@@ -37,6 +41,11 @@ const EXAMPLES: &str = "Examples:
 enum Command {
     /// Train a tokenizer and a BEiT by masked image modelling
     Pretrain(Box<pretrain::Args>),
+    /// Show what a model makes of hidden patches: pictures, tokens, confidence, attention
+    Reconstruct(Box<reconstruct::Args>),
+    /// Train a tokenizer, look at it, turn pictures into tokens
+    #[command(subcommand)]
+    Tokenizer(tokenizer::Command),
     /// Show adapters, their limits, and which presets fit
     Info(info::Args),
     /// Show what one training step will do, before doing it: ops, dispatches, FLOPs, memory
@@ -55,6 +64,8 @@ enum Command {
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Pretrain(args) => pretrain::run(&args),
+        Command::Reconstruct(args) => reconstruct::run(&args),
+        Command::Tokenizer(command) => tokenizer::run(&command),
         Command::Info(args) => info::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Bench(args) => bench::run(&args),

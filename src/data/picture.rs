@@ -41,6 +41,13 @@ impl Picture {
         Crop { left: (self.width - side) / 2, top: (self.height - side) / 2, width: side, height: side }
     }
 
+    /// The largest centred rectangle with the aspect of (height, width).
+    pub fn centred(&self, (h, w): (usize, usize)) -> Crop {
+        let width = self.width.min(self.height * w / h.max(1)).max(self.width.min(1));
+        let height = self.height.min(self.width * h / w.max(1)).max(self.height.min(1));
+        Crop { left: (self.width - width) / 2, top: (self.height - height) / 2, width, height }
+    }
+
     /// The samples of the part of row `y` (counted in the crop) that lies in `crop`; empty outside of the picture.
     pub fn row(&self, crop: Crop, y: usize) -> &[u8] {
         let start = ((crop.top + y) * self.width + crop.left) * 3;
@@ -91,5 +98,8 @@ mod tests {
         let corner = picture.cut(Crop { left: 1, top: 1, width: 5, height: 5 });
         assert_eq!((corner.width, corner.height, corner.rgb), (1, 1, vec![9, 10, 11]));
         assert_eq!(picture.cut(Crop { left: 9, top: 9, width: 1, height: 1 }).rgb, Vec::<u8>::new());
+        let wide = Picture::flat(90, 60, [0; 3]);
+        assert_eq!(wide.centred((1, 1)), wide.centre_square());
+        assert_eq!(wide.centred((3, 4)), Crop { left: 5, top: 0, width: 80, height: 60 });
     }
 }

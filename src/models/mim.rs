@@ -97,7 +97,11 @@ pub fn on_tokens(
     Ok(MaskedImageModel { image, trunk, loss: out.loss, rows: out.rows })
 }
 
-fn check_fit(vit: &VitConfig, tokenizer: &DvaeConfig) -> Result<()> {
+/// Checks that a tokenizer's ids are what a network predicts.
+///
+/// # Errors
+/// If the vocabularies differ.
+pub fn check_fit(vit: &VitConfig, tokenizer: &DvaeConfig) -> Result<()> {
     if vit.vocab != tokenizer.vocab {
         return Err(Error::config("the tokenizer's vocabulary does not fit the prediction head")
             .expected(format!("{} ids", vit.vocab))

@@ -13,12 +13,12 @@
 //! ```
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
-mod font;
 mod lock;
 mod metrics;
 pub mod report;
-pub mod sheet;
 mod status;
+
+pub use crate::pictures::sheet;
 
 use std::fs;
 use std::path::{Path, PathBuf};

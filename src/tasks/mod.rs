@@ -1,7 +1,10 @@
 //! What differs between kinds of training: the graph, the inputs, the measurements.
 
 pub mod confusion;
+pub mod atlas;
+pub mod codebook;
 pub mod pretrain;
+pub mod reconstruct;
 pub mod tokenizer;
 pub mod topk;
 pub mod workload;

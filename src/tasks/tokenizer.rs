@@ -183,8 +183,7 @@ pub fn round_trip_plan(
         g.output("decoded", decoded);
         Ok(())
     })?;
-    let options = CompileOptions { read_from: BTreeMap::from([(TOKENIZER.to_string(), weights)]) };
-    compile("tokenizer round trip", &g, &[layout], caps, &options)
+    compile("tokenizer round trip", &g, &[layout], caps, &reading(weights))
 }
 
 /// A plan that encodes views to hard ids.
@@ -198,6 +197,21 @@ pub fn encode_plan(
     batch: usize,
     caps: &Caps,
 ) -> Result<Plan> {
+    encode_plan_from(cfg, layout, side, batch, caps, PageKind::Param)
+}
+
+/// As [`encode_plan`], on another kind of pages (the average).
+///
+/// # Errors
+/// If the sizes do not fit.
+pub fn encode_plan_from(
+    cfg: &DvaeConfig,
+    layout: &ParamLayout,
+    side: (usize, usize),
+    batch: usize,
+    caps: &Caps,
+    weights: PageKind,
+) -> Result<Plan> {
     let mut g = Graph::new();
     g.in_store(TOKENIZER, |g| {
         let image = g.input("image", &[batch, side.0, side.1, 3])?;
@@ -206,7 +220,7 @@ pub fn encode_plan(
         g.output("ids", ids);
         Ok(())
     })?;
-    compile("tokenizer encoder", &g, &[layout], caps, &CompileOptions::default())
+    compile("tokenizer encoder", &g, &[layout], caps, &reading(weights))
 }
 
 /// A plan that decodes hard ids `[B,h,w]`.
@@ -220,6 +234,21 @@ pub fn decode_plan(
     batch: usize,
     caps: &Caps,
 ) -> Result<Plan> {
+    decode_plan_from(cfg, layout, grid, batch, caps, PageKind::Param)
+}
+
+/// As [`decode_plan`], on another kind of pages (the average).
+///
+/// # Errors
+/// If the sizes do not fit.
+pub fn decode_plan_from(
+    cfg: &DvaeConfig,
+    layout: &ParamLayout,
+    grid: (usize, usize),
+    batch: usize,
+    caps: &Caps,
+    weights: PageKind,
+) -> Result<Plan> {
     let mut g = Graph::new();
     g.in_store(TOKENIZER, |g| {
         let ids = g.input_words("ids", &[batch, grid.0, grid.1])?;
@@ -227,7 +256,12 @@ pub fn decode_plan(
         g.output("decoded", decoded);
         Ok(())
     })?;
-    compile("tokenizer decoder", &g, &[layout], caps, &CompileOptions::default())
+    compile("tokenizer decoder", &g, &[layout], caps, &reading(weights))
+}
+
+/// Options of a plan that reads the tokenizer's parameters from a kind of pages.
+fn reading(weights: PageKind) -> CompileOptions {
+    CompileOptions { read_from: BTreeMap::from([(TOKENIZER.to_string(), weights)]) }
 }
 
 /// What a tokenizer does on held-out pictures.
@@ -281,7 +315,7 @@ pub fn measure(
 }
 
 /// Sum of |pixel − mean colour of its cell| over a batch of mapped views, in pixel values 0..1.
-fn flat_error(view: &[f32], (h, w): (usize, usize), cell: usize) -> f64 {
+pub(super) fn flat_error(view: &[f32], (h, w): (usize, usize), cell: usize) -> f64 {
     let mut total = 0.0;
     for image in view.chunks(h * w * 3) {
         for at in 0..(h / cell) * (w / cell) {

@@ -26,9 +26,13 @@ mod run;
 mod sheets;
 #[cfg(feature = "cli")]
 mod state_json;
+#[cfg(feature = "cli")]
+mod tokenizer_run;
 
 #[cfg(feature = "cli")]
 pub use budget::{all_plans, check_fits, check_memory};
+#[cfg(feature = "cli")]
+pub(crate) use files::pages_of;
 #[cfg(feature = "cli")]
 pub use phase_tokenizer::Tokenizer;
 #[cfg(feature = "cli")]
@@ -39,3 +43,19 @@ pub use pretraining::Pretraining;
 pub use report::Story;
 #[cfg(feature = "cli")]
 pub use run::{Job, MakeSession, Outcome, Run, RunOptions, Stand};
+#[cfg(feature = "cli")]
+pub use tokenizer_run::{TokenizerConfig, TokenizerTraining};
+
+/// Side in pixels of the pictures that a run's tokenizer was trained on, where its folder says.
+#[cfg(feature = "cli")]
+pub(crate) fn trained_side(path: &std::path::Path) -> Option<usize> {
+    let dirs = [path, path.parent()?, path.parent()?.parent()?];
+    let configs = dirs.iter().map(|d| d.join(crate::runs::CONFIG)).filter(|p| p.is_file());
+    configs
+        .filter_map(|p| {
+            crate::config::from_toml::<crate::config::RunConfig>(&std::fs::read_to_string(p).ok()?, "config")
+                .ok()
+        })
+        .map(|c| c.token_side().0)
+        .next()
+}

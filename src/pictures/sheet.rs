@@ -1,18 +1,18 @@
 //! Contact sheets: a grid of small pictures with titles and captions, as one PNG.
 
-use image::codecs::png::PngEncoder;
-use image::{ExtendedColorType, ImageEncoder};
-
+use super::canvas::{Canvas, EMPTY, FAINT, INK};
 use super::font;
+use crate::data::{Picture, decode::encode_png};
 use crate::error::{Error, Result};
 
 /// A small RGB picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tile {
-    width: usize,
-    height: usize,
-    /// Three bytes a pixel, row by row.
-    rgb: Vec<u8>,
+pub struct Tile(Picture);
+
+impl From<Picture> for Tile {
+    fn from(picture: Picture) -> Self {
+        Tile(picture)
+    }
 }
 
 impl Tile {
@@ -24,7 +24,7 @@ impl Tile {
                 .expected(format!("{width} × {height} × 3"))
                 .got(rgb.len().to_string()));
         }
-        Ok(Tile { width, height, rgb })
+        Ok(Tile(Picture { width, height, rgb }))
     }
 }
 
@@ -68,11 +68,6 @@ const LARGE: usize = 2;
 /// Largest side of a sheet, in pixels.
 const MAX_SIDE: usize = 16_384;
 
-const PAPER: [u8; 3] = [250, 250, 248];
-const INK: [u8; 3] = [38, 40, 46];
-const FAINT: [u8; 3] = [104, 108, 118];
-const EMPTY: [u8; 3] = [232, 232, 228];
-
 impl Sheet {
     /// Draws the sheet.
     pub fn to_png(&self) -> Result<SheetPng> {
@@ -94,7 +89,7 @@ impl Sheet {
             for column in 0..plan.columns {
                 let (x, tile) = (plan.column_x(column), row.tiles.get(column));
                 match tile {
-                    Some(tile) => canvas.tile(tile, x, y, plan.scale),
+                    Some(tile) => canvas.enlarged(&tile.0, x, y, plan.scale),
                     None => canvas.fill(x, y, plan.cell_width, plan.cell_height, EMPTY),
                 }
             }
@@ -102,7 +97,10 @@ impl Sheet {
             canvas.text(&row.caption, GAP, y, plan.caption_size, FAINT);
             y += plan.caption_height + GAP / 2;
         }
-        canvas.into_png()
+        let picture = canvas.into_picture();
+        // both sides were checked against MAX_SIDE
+        let (width, height) = (picture.width as u32, picture.height as u32);
+        Ok(SheetPng { width, height, png: encode_png(&picture)? })
     }
 }
 
@@ -125,8 +123,8 @@ struct Plan {
 impl Plan {
     fn of(sheet: &Sheet) -> Result<Self> {
         let tiles = || sheet.rows.iter().flat_map(|row| &row.tiles);
-        let widest = tiles().map(|t| t.width).max().unwrap_or(1);
-        let highest = tiles().map(|t| t.height).max().unwrap_or(1);
+        let widest = tiles().map(|t| t.0.width).max().unwrap_or(1);
+        let highest = tiles().map(|t| t.0.height).max().unwrap_or(1);
         let scale = (TILE_TARGET / widest.max(highest)).max(1);
         let text =
             |texts: &mut dyn Iterator<Item = &String>| texts.map(|t| font::text_width(t)).max().unwrap_or(0);
@@ -178,60 +176,9 @@ impl Plan {
     }
 }
 
-/// An RGB picture to draw on; what falls outside is left out.
-struct Canvas {
-    width: usize,
-    height: usize,
-    rgb: Vec<u8>,
-}
-
-impl Canvas {
-    fn new(width: usize, height: usize) -> Self {
-        Canvas { width, height, rgb: PAPER.repeat(width * height) }
-    }
-
-    fn fill(&mut self, x: usize, y: usize, width: usize, height: usize, colour: [u8; 3]) {
-        let (x_end, y_end) = ((x + width).min(self.width), (y + height).min(self.height));
-        for row in y..y_end {
-            let start = (row * self.width + x.min(x_end)) * 3;
-            let end = (row * self.width + x_end) * 3;
-            if let Some(pixels) = self.rgb.get_mut(start..end) {
-                pixels.as_chunks_mut().0.fill(colour);
-            }
-        }
-    }
-
-    /// Draws a tile with every pixel as a square of `scale` pixels.
-    fn tile(&mut self, tile: &Tile, x: usize, y: usize, scale: usize) {
-        for (row, line) in tile.rgb.chunks_exact(tile.width * 3).enumerate() {
-            for (column, pixel) in line.as_chunks().0.iter().enumerate() {
-                self.fill(x + column * scale, y + row * scale, scale, scale, *pixel);
-            }
-        }
-    }
-
-    fn text(&mut self, text: &str, x: usize, y: usize, size: usize, colour: [u8; 3]) {
-        for (i, c) in text.chars().enumerate() {
-            for (column, row) in font::pixels(c) {
-                let left = x + (i * font::ADVANCE + column) * size;
-                self.fill(left, y + row * size, size, size, colour);
-            }
-        }
-    }
-
-    fn into_png(self) -> Result<SheetPng> {
-        // both sides were checked against MAX_SIDE
-        let (width, height) = (self.width as u32, self.height as u32);
-        let mut png = Vec::new();
-        PngEncoder::new(&mut png)
-            .write_image(&self.rgb, width, height, ExtendedColorType::Rgb8)
-            .map_err(|e| Error::data("cannot encode a PNG").got(e.to_string()))?;
-        Ok(SheetPng { width, height, png })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::canvas::PAPER;
     use super::*;
 
     fn tile(side: usize, colour: [u8; 3]) -> Tile {

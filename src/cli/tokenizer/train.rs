@@ -1,0 +1,185 @@
+//! `beit tokenizer train`: a tokenizer of its own, for any number of pre-training runs.
+
+use crate::cli::launch::{Command, RunFlags, launch};
+use crate::cli::settings::Settings;
+use crate::config::RunConfig;
+use crate::error::Result;
+use crate::ops::Caps;
+use crate::runs::{METRICS, read_records};
+use crate::tasks::tokenizer;
+use crate::train::{Job, Pictures, TokenizerConfig, TokenizerTraining, check_fits};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  beit tokenizer train --data photos --out runs/photo-tokens
+  beit tokenizer train --preset micro --vocab 512 --beta 2 --steps 8000
+  beit tokenizer train --resume
+  beit pretrain --data photos --tokenizer runs/photo-tokens")]
+pub struct Args {
+    /// Complete set of values to start from: nano, micro, tiny, small, base, large [default: nano]
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
+    /// TOML file over the preset (`--print-config` shows all keys)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Pictures: a folder, a tar file, CIFAR files, or `synthetic` [default: synthetic]
+    #[arg(long, visible_alias = "data-path", value_name = "DIR|FILE|synthetic")]
+    data: Option<String>,
+    /// Held-out pictures: a folder [default: a share of the data]
+    #[arg(long, value_name = "DIR")]
+    val: Option<String>,
+    /// Seed of every random draw
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Updates; all schedules scale with them
+    #[arg(long, value_name = "N")]
+    steps: Option<u64>,
+    /// Pictures per update
+    #[arg(long, value_name = "N")]
+    batch_size: Option<usize>,
+    /// Number of ids
+    #[arg(long, value_name = "V")]
+    vocab: Option<usize>,
+    /// Width of the first encoder group (256 in the released dVAE)
+    #[arg(long, value_name = "N")]
+    n_hid: Option<usize>,
+    /// Side of the pictures in pixels
+    #[arg(long, value_name = "N")]
+    size: Option<usize>,
+    /// Peak learning rate
+    #[arg(long, value_name = "X")]
+    lr: Option<f64>,
+    /// KL weight at the end of its rise: larger spreads the ids, smaller draws sharper
+    #[arg(long, value_name = "X")]
+    beta: Option<f64>,
+    /// Temperature at the end of its fall
+    #[arg(long, value_name = "X")]
+    tau: Option<f64>,
+    /// Coefficient of the moving average, whose weights are the ones used afterwards
+    #[arg(long, value_name = "X")]
+    ema: Option<f64>,
+    /// Strength of colour jitter; 0 = off
+    #[arg(long, value_name = "X")]
+    jitter: Option<f32>,
+    /// Do not mirror pictures (digits, text)
+    #[arg(long)]
+    no_flip: bool,
+    /// Do not crop at random
+    #[arg(long)]
+    no_crop: bool,
+    /// Updates between checkpoints
+    #[arg(long, value_name = "N")]
+    save_every: Option<u64>,
+    /// Updates between evaluations
+    #[arg(long, value_name = "N")]
+    eval_every: Option<u64>,
+    #[command(flatten)]
+    run: RunFlags,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    launch(args, &args.run)
+}
+
+impl Args {
+    /// Flags that pre-training knows too.
+    fn settings(&self) -> Settings {
+        Settings {
+            preset: self.preset.clone(),
+            config: self.config.clone(),
+            data: self.data.clone(),
+            val: self.val.clone(),
+            seed: self.seed,
+            tokenizer_steps: self.steps,
+            jitter: self.jitter,
+            no_flip: self.no_flip,
+            no_crop: self.no_crop,
+            save_every: self.save_every,
+            eval_every: self.eval_every,
+            ..Settings::default()
+        }
+    }
+    fn apply(&self, c: &mut RunConfig) -> Result<()> {
+        let t = &mut c.tokenizer_training;
+        let numbers =
+            [(&mut t.lr, self.lr), (&mut t.beta, self.beta), (&mut t.tau, self.tau), (&mut t.ema, self.ema)];
+        for (to, from) in numbers {
+            *to = from.unwrap_or(*to);
+        }
+        t.batch = self.batch_size.unwrap_or(t.batch);
+        t.min_lr = t.min_lr.min(t.lr);
+        c.tokenizer.n_hid = self.n_hid.unwrap_or(c.tokenizer.n_hid);
+        if let Some(vocab) = self.vocab {
+            (c.tokenizer.vocab, c.model.vocab) = (vocab, vocab);
+        }
+        if let Some(size) = self.size {
+            let cell = c.tokenizer.stride();
+            if size == 0 || !size.is_multiple_of(cell) {
+                return Err(crate::Error::config("picture side does not fit the tokenizer")
+                    .at("--size")
+                    .expected(format!("a multiple of its cells of {cell} pixels"))
+                    .got(size.to_string()));
+            }
+            let side = size / cell * c.model.patch;
+            c.model.image = (side, side);
+            // The masks of a run that only trains a tokenizer are never drawn, but a config must be whole.
+            let cells = (size / cell) * (size / cell);
+            c.mask.num_mask_patches = (cells * 2 / 5).max(1);
+            c.mask.min_block = c.mask.min_block.min(c.mask.num_mask_patches);
+        }
+        c.check()
+    }
+}
+
+impl Command for Args {
+    type Config = TokenizerConfig;
+    const CALL: &'static str = "tokenizer train";
+    fn merged(&self) -> Result<TokenizerConfig> {
+        let mut config = self.settings().merged()?;
+        self.apply(&mut config)?;
+        Ok(TokenizerConfig(config))
+    }
+    fn given(&self) -> bool {
+        let own = [self.lr, self.beta, self.tau, self.ema].iter().any(Option::is_some);
+        let sizes = [self.batch_size, self.vocab, self.n_hid, self.size].iter().any(Option::is_some);
+        own || sizes || self.settings().given()
+    }
+    fn save_every(&self) -> Option<u64> {
+        self.save_every
+    }
+    fn job(
+        &self,
+        config: TokenizerConfig,
+        pictures: Pictures,
+        caps: &Caps,
+        _fresh: bool,
+    ) -> Result<Box<dyn Job>> {
+        let c = &config.0;
+        let plans = tokenizer::plans(&c.tokenizer, c.token_side(), c.tokenizer_training.batch, caps)?;
+        check_fits("tokenizer training", &plans, caps)?;
+        Ok(Box::new(TokenizerTraining::new(config, pictures)))
+    }
+    fn print_result(&self, dir: &Path) -> Result<()> {
+        let records = read_records(&dir.join(METRICS))?;
+        let last = |key: &str| records.iter().rev().find_map(|r| r.get(key).and_then(Value::as_f64));
+        let get = |key: &str| last(key).unwrap_or(f64::NAN);
+        println!(
+            "held-out pictures: mean absolute error {:.4} (flat colour per cell {:.4}), perplexity {:.1}, {:.0} ids in use, {:.0} \
+             dead",
+            get("val_mae"),
+            get("val_flat_mae"),
+            get("val_perplexity"),
+            get("codes_used"),
+            get("codes_dead")
+        );
+        println!(
+            "more: beit tokenizer stats --tokenizer {0}\nuse it: beit pretrain --tokenizer {0}",
+            dir.display()
+        );
+        Ok(())
+    }
+}
