@@ -155,7 +155,7 @@ fn is_picture(path: &Path) -> bool {
 fn file_stem(name: &str) -> String {
     let own = name.rsplit(['/', '\\']).next().unwrap_or(name);
     let stem = own.rsplit_once('.').map_or(own, |(stem, _)| stem);
-    let plain = |c: char| if c.is_alphanumeric() || "-_. ".contains(c) { c } else { '_' };
+    let plain = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' };
     let stem: String = stem.chars().map(plain).take(80).collect();
     if stem.is_empty() { "picture".into() } else { stem }
 }

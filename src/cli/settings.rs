@@ -85,6 +85,12 @@ pub struct Settings {
     /// Do not crop at random
     #[arg(long)]
     pub no_crop: bool,
+    /// Compute the ids of N fixed crops of each picture once, instead of ids of fresh crops in every step
+    #[arg(long, value_name = "VIEWS")]
+    pub token_cache: Option<usize>,
+    /// Folder of the token cache, to share it between runs [default: in the run folder]
+    #[arg(long, value_name = "DIR", requires = "token_cache")]
+    pub token_cache_dir: Option<String>,
     /// Updates between checkpoints
     #[arg(long, value_name = "N")]
     pub save_every: Option<u64>,
@@ -141,6 +147,8 @@ impl Settings {
         set(&mut c.mask.num_mask_patches, &self.num_mask_patches);
         set(&mut c.mask.min_block, &self.min_mask_block);
         set(&mut c.augment.jitter, &self.jitter);
+        set(&mut c.token_cache.views, &self.token_cache);
+        set(&mut c.token_cache.dir, &self.token_cache_dir);
         set(&mut c.schedule.save_every, &self.save_every);
         set(&mut c.schedule.eval_every, &self.eval_every);
         c.training.recompute |= self.recompute;

@@ -45,8 +45,21 @@ pub struct RunConfig {
     pub mask: MaskConfig,
     /// Random changes of training pictures.
     pub augment: AugmentConfig,
+    /// Ids computed once instead of in every step.
+    #[serde(default)]
+    pub token_cache: TokenCacheConfig,
     /// When things are written.
     pub schedule: Cadence,
+}
+
+/// Ids of a fixed set of crops of each picture, computed once instead of in every step.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct TokenCacheConfig {
+    /// Crops of each picture; 0 = no cache, fresh crops in every epoch.
+    pub views: usize,
+    /// Folder of the cache; empty = in the run folder.
+    pub dir: String,
 }
 
 /// Which patches are hidden.

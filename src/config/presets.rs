@@ -95,6 +95,7 @@ fn nano() -> RunConfig {
         },
         mask: MaskConfig { num_mask_patches: 25, min_block: 4, kind: MaskChoice::Blockwise },
         augment: augment(0.4, 0.4),
+        token_cache: Default::default(),
         schedule: Cadence { log_every: 1, eval_every: 200, save_every: 200, keep: 2 },
     }
 }

@@ -147,6 +147,12 @@ pub fn token_view(picture: &Picture, augment: &Augment, key: Key, token_side: us
     resize(&part, part.whole(), token_side, token_side, Filter::Lanczos)
 }
 
+/// The patch view alone, of the same crop that [`two_views`] takes under this key.
+pub fn patch_view(picture: &Picture, augment: &Augment, key: Key, patch_side: usize) -> Picture {
+    let part = augment.apply(picture, key);
+    resize(&part, part.whole(), patch_side, patch_side, Filter::Bicubic)
+}
+
 fn both_sizes(part: &Picture, patch_side: usize, token_side: usize) -> (Picture, Picture) {
     (
         resize(part, part.whole(), patch_side, patch_side, Filter::Bicubic),

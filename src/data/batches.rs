@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use super::augment::{Augment, eval_views, token_view, two_views};
+use super::augment::{Augment, eval_views, patch_view, token_view, two_views};
 use super::bad::BadSamples;
 use super::cache::Cache;
+use super::ids::IdsFile;
 use super::masking::{MaskSpec, generate};
 use super::normalize::{Normalization, push_dvae, push_normalized};
 use super::order::{Order, sample_key};
+use super::picture::Picture;
 use super::source::{Sample, Source};
 use crate::rng::{Key, Stream};
 use crate::{Error, Result};
@@ -141,6 +143,8 @@ pub struct MimBatch {
     pub patch_view: Vec<f32>,
     /// Pictures for the tokenizer in 0.1..0.9, `[B, s, s, 3]`.
     pub token_view: Vec<f32>,
+    /// Ids from the token cache, `[B, n]`; without a cache empty, and with one the token view is.
+    pub ids: Vec<u32>,
     /// Masked patches, `[B, n]` row-major.
     pub mask: Vec<bool>,
     /// Data-set index of every picture, `[B]`.
@@ -159,6 +163,12 @@ pub struct MimBatches {
     pub views: Views,
     /// The mask generator.
     pub mask: MaskSpec,
+    cached: Option<Arc<IdsFile>>,
+}
+
+/// The key of the augmentation of a cached view: each picture has a fixed set of them.
+pub fn cached_view_key(seed: u64, picture: usize, views: usize, view: usize) -> Key {
+    sample_key(seed, Stream::Augment, (picture * views + view) as u64).child(1)
 }
 
 impl MimBatches {
@@ -167,7 +177,28 @@ impl MimBatches {
         check_batch(batch)?;
         views.validate()?;
         mask.validate()?;
-        Ok(MimBatches { samples, batch, views, mask })
+        Ok(MimBatches { samples, batch, views, mask, cached: None })
+    }
+
+    /// Takes ids and crops from a token cache: in each epoch every picture's next view.
+    pub fn with_cached_ids(mut self, ids: Arc<IdsFile>) -> Self {
+        self.cached = Some(ids);
+        self
+    }
+
+    /// The patch view of a cached crop and its ids.
+    fn cached(&self, ids: &IdsFile, p: u64, index: usize, sample: &Sample) -> Result<(Picture, Vec<u32>)> {
+        let views = ids.key().views;
+        let view = (self.samples.order.epoch(p) % views as u64) as usize;
+        let none = Augment::off();
+        let augment = self.views.augment.as_ref().unwrap_or(&none);
+        let key = cached_view_key(self.samples.seed, index, views, view);
+        let found = ids.ids(index, view)?.ok_or_else(|| {
+            Error::data("a picture could not be read when the token cache was made, but can be now")
+                .at(self.samples.source().name(index))
+                .hint("delete the cache to make it again")
+        })?;
+        Ok((patch_view(&sample.picture, augment, key, self.views.patch_side), found))
     }
 
     /// The batch of a step: a pure function of the step and the settings.
@@ -176,21 +207,29 @@ impl MimBatches {
         let mut out = MimBatch {
             patch_view: Vec::with_capacity(b * v.patch_side * v.patch_side * 3),
             token_view: Vec::with_capacity(b * v.token_side * v.token_side * 3),
+            ids: Vec::new(),
             mask: Vec::with_capacity(b * self.mask.cells()),
             samples: Vec::with_capacity(b),
             labels: Vec::with_capacity(b),
         };
         for p in numbers(step, b) {
             let (index, sample) = self.samples.load(p)?;
-            let (patch, token) = match &v.augment {
-                Some(augment) => {
-                    let key = self.samples.key(Stream::Augment, p);
-                    two_views(&sample.picture, augment, key, v.patch_side, v.token_side)
-                }
-                None => eval_views(&sample.picture, v.patch_side, v.token_side),
+            let patch = if let Some(ids) = &self.cached {
+                let (patch, found) = self.cached(ids, p, index, &sample)?;
+                out.ids.extend(found);
+                patch
+            } else {
+                let (patch, token) = match &v.augment {
+                    Some(augment) => {
+                        let key = self.samples.key(Stream::Augment, p);
+                        two_views(&sample.picture, augment, key, v.patch_side, v.token_side)
+                    }
+                    None => eval_views(&sample.picture, v.patch_side, v.token_side),
+                };
+                push_dvae(&mut out.token_view, &token);
+                patch
             };
             push_normalized(&mut out.patch_view, &patch, v.normalization);
-            push_dvae(&mut out.token_view, &token);
             out.mask.extend(generate(&self.mask, self.samples.key(Stream::Mask, p)));
             out.samples.push(index);
             out.labels.push(sample.label);

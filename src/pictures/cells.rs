@@ -61,23 +61,21 @@ pub fn fill_in(picture: &Picture, filled: &Picture, mask: &[bool], grid: (usize,
     })
 }
 
+fn grey([r, g, b]: [u8; 3]) -> [u8; 3] {
+    [((u32::from(r) * 3 + u32::from(g) * 6 + u32::from(b)) / 10) as u8; 3]
+}
+
 /// A heat map: patches that have a value in its colour (0 dark, 1 bright), the others as the faded picture.
 pub fn heat_map(picture: &Picture, values: &[Option<f32>], grid: (usize, usize)) -> Picture {
     repaint(picture, grid, |p, _, colour| match values.get(p) {
         Some(Some(v)) => heat(*v),
-        _ => {
-            let grey = [(u32::from(colour[0]) * 3 + u32::from(colour[1]) * 6 + u32::from(colour[2])) / 10; 3];
-            mix(grey.map(|v| v as u8), [236; 3], 0.65)
-        }
+        _ => mix(grey(colour), [236; 3], 0.65),
     })
 }
 
-/// The picture, darkened where a value is small and light where it is 1; for attention.
+/// Values over the whole picture, in their colours on its greys; for attention.
 pub fn spotlight(picture: &Picture, values: &[f32], grid: (usize, usize)) -> Picture {
-    repaint(picture, grid, |p, _, colour| {
-        let v = values.get(p).copied().unwrap_or(0.0).clamp(0.0, 1.0);
-        mix(mix(colour, heat(v), 0.55), colour, 0.35 * v)
-    })
+    repaint(picture, grid, |p, _, colour| mix(grey(colour), heat(values.get(p).copied().unwrap_or(0.0)), 0.7))
 }
 
 /// A frame around one patch.

@@ -6,7 +6,7 @@ use crate::data::Picture;
 use crate::tasks::reconstruct::{PatchReport, Reconstruction, stretched};
 
 /// Pictures are enlarged to about this many pixels.
-const SIDE: usize = 192;
+const SIDE: usize = 160;
 /// Tokens and attention maps are.
 const SMALL: usize = 64;
 /// Width at which rows are broken.
@@ -88,10 +88,10 @@ fn figures(r: &Reconstruction) -> String {
 
 fn pictures(r: &Reconstruction, words: &Words) -> Band {
     let (s, f) = (&r.shown, &r.figures);
-    let error = |mae: f64| format!("hidden patches: error {mae:.3}");
+    let error = |mae: f64| format!("error {mae:.3}");
     let mut panels = vec![
         Panel::new("original", s.original.clone()),
-        Panel::new("corrupted: what the model sees", s.corrupted.clone()),
+        Panel::new("what the model sees", s.corrupted.clone()),
         Panel::new("most probable tokens", s.reconstructed.clone()).caption(error(f.mae)),
     ];
     if let (Some(p), Some(mae)) = (&s.iterated, f.iterated_mae) {
@@ -103,7 +103,7 @@ fn pictures(r: &Reconstruction, words: &Words) -> Band {
         panels.push(Panel::new(format!("sampled, temperature {}", words.temperature), p.clone()));
     }
     panels.push(Panel::new("all from tokens", s.tokens_only.clone()));
-    panels.push(Panel::new("tokenizer's best (ceiling)", s.ceiling.clone()).caption(error(f.ceiling_mae)));
+    panels.push(Panel::new("tokenizer's best", s.ceiling.clone()).caption(error(f.ceiling_mae)));
     Band { side: SIDE, gap: 18, panels, ..Band::default() }
 }
 
@@ -127,7 +127,7 @@ fn maps(r: &Reconstruction, from: Option<usize>) -> Band {
     ];
     if let (Some(maps), Some(patch)) = (&r.attention, from) {
         let rollout = stretched(&maps.rollout_from(patch));
-        let picture = mark(&spotlight(&s.corrupted, &rollout, r.grid), patch, r.grid, FRAME);
+        let picture = mark(&spotlight(&s.original, &rollout, r.grid), patch, r.grid, FRAME);
         panels.push(
             Panel::new(format!("attention rollout from patch {patch}"), picture)
                 .legend("0", "most")
@@ -175,22 +175,22 @@ fn token_strips(r: &Reconstruction, patches: &[usize], tokens: &[Picture]) -> Ba
     }
 }
 
-/// A band a block: one map a head.
-fn attention(r: &Reconstruction, patch: usize) -> Vec<Band> {
-    let Some(maps) = &r.attention else { return vec![] };
-    let band = |layer: usize| {
-        let panel = |head: usize| {
-            let values = stretched(maps.from_patch(layer, head, patch));
-            let picture = mark(&spotlight(&r.shown.corrupted, &values, r.grid), patch, r.grid, FRAME);
-            Panel::new(format!("block {layer} head {head}"), picture)
-        };
-        Band {
-            heading: if layer == 0 { format!("Attention from patch {patch}") } else { String::new() },
-            side: 96,
-            gap: 12,
-            panels: (0..maps.heads).map(panel).collect(),
-            ..Band::default()
-        }
+/// One map for each head of each block.
+fn attention(r: &Reconstruction, patch: usize) -> Option<Band> {
+    let maps = r.attention.as_ref()?;
+    let panel = |i: usize| {
+        let (layer, head) = (i / maps.heads, i % maps.heads);
+        let values = stretched(maps.from_patch(layer, head, patch));
+        let picture = mark(&spotlight(&r.shown.original, &values, r.grid), patch, r.grid, FRAME);
+        Panel::new(format!("block {layer} head {head}"), picture)
     };
-    (0..maps.layers).map(band).collect()
+    Some(Band {
+        heading: format!("Attention from patch {patch}, every block and head"),
+        note: "each map is stretched to its own largest value; the framed patch is the one that looks".into(),
+        side: 96,
+        gap: 10,
+        // Whole blocks stand in a row.
+        columns: Some(maps.heads * (12 / maps.heads).max(1)),
+        panels: (0..maps.layers * maps.heads).map(panel).collect(),
+    })
 }

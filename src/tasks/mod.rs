@@ -1,8 +1,8 @@
 //! What differs between kinds of training: the graph, the inputs, the measurements.
 
-pub mod confusion;
 pub mod atlas;
 pub mod codebook;
+pub mod confusion;
 pub mod pretrain;
 pub mod reconstruct;
 pub mod tokenizer;

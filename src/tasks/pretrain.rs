@@ -98,6 +98,24 @@ impl MimModel {
         };
         StepPlans::new("pretraining step", g, loss, MODEL, &[tokenizer], caps, options)
     }
+    /// Compiles a training step on ids that the host writes (input `ids`): no tokenizer in the plan.
+    ///
+    /// # Errors
+    /// If the sizes do not fit.
+    pub fn plans_on_ids(&self, recipe: &PretrainRecipe, caps: &Caps) -> Result<StepPlans> {
+        let mut g = Graph::new();
+        let options = MimOptions { recompute: recipe.recompute, train: true, predictions: false };
+        let (shape, grid) = (self.shape(recipe.micro_batch()), self.vit.grid());
+        let ids = g.input_words("ids", &[shape.images, grid.0, grid.1])?;
+        let loss = mim::on_tokens(&mut g, &self.vit, ids, shape, options)?.loss;
+        let options = StepOptions {
+            ema: false,
+            accumulate: recipe.accumulate,
+            decay: Decay::Official,
+            rates: Rates::Equal,
+        };
+        StepPlans::new("pretraining step on cached ids", g, loss, MODEL, &[], caps, options)
+    }
     /// Compiles an evaluation of `images` pictures, with predictions.
     ///
     /// # Errors
@@ -172,7 +190,8 @@ impl MaskedInputs {
 
 /// Writes a batch and runs one update, split into micro-batches.
 ///
-/// Returns the tickets of (`loss`, `accuracy`, `ids`) of each micro-batch if `report` is set.
+/// Returns the tickets of (`loss`, `accuracy`, and `ids` unless the batch brings them) of each micro-batch if `report` is
+/// set.
 ///
 /// # Errors
 /// If the device refuses.
@@ -195,7 +214,12 @@ pub fn step(
         let mask = &batch.mask[range.start * n..range.end * n];
         let masked = MaskedInputs::new(mask, n, micro * model.mask_slots, total);
         stepper.write("image", Data::F32(&batch.patch_view[range.start * image..range.end * image]))?;
-        stepper.write("token_view", Data::F32(&batch.token_view[range.start * view..range.end * view]))?;
+        if batch.ids.is_empty() {
+            let view = &batch.token_view[range.start * view..range.end * view];
+            stepper.write("token_view", Data::F32(view))?;
+        } else {
+            stepper.write("ids", Data::U32(&batch.ids[range.start * n..range.end * n]))?;
+        }
         let plan = stepper.micro();
         masked.write(stepper.session.as_mut(), plan)?;
         if model.vit.drop_path > 0.0 {
@@ -204,7 +228,9 @@ pub fn step(
         }
         stepper.run_micro()?;
         if report {
-            tickets.push(stepper.session.fetch(plan, &["loss", "accuracy", "ids"])?);
+            let names = ["loss", "accuracy", "ids"];
+            let known = if batch.ids.is_empty() { 3 } else { 2 };
+            tickets.push(stepper.session.fetch(plan, &names[..known])?);
         }
     }
     stepper.run_update(&recipe.hyper(i))?;

@@ -14,7 +14,10 @@ use crate::tasks::tokenizer;
 pub fn all_plans(config: &RunConfig, caps: &Caps) -> Result<(StepPlans, StepPlans)> {
     let t = tokenizer::plans(&config.tokenizer, config.token_side(), config.tokenizer_training.batch, caps)?;
     let layout = Tokenizer::layout(&config.tokenizer, page_bytes(caps))?;
-    let m = config.mim().plans(&config.training, &layout, caps)?;
+    let m = match config.token_cache.views {
+        0 => config.mim().plans(&config.training, &layout, caps)?,
+        _ => config.mim().plans_on_ids(&config.training, caps)?,
+    };
     Ok((t, m))
 }
 

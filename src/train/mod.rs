@@ -27,6 +27,8 @@ mod sheets;
 #[cfg(feature = "cli")]
 mod state_json;
 #[cfg(feature = "cli")]
+mod token_cache;
+#[cfg(feature = "cli")]
 mod tokenizer_run;
 
 #[cfg(feature = "cli")]
@@ -49,8 +51,7 @@ pub use tokenizer_run::{TokenizerConfig, TokenizerTraining};
 /// Side in pixels of the pictures that a run's tokenizer was trained on, where its folder says.
 #[cfg(feature = "cli")]
 pub(crate) fn trained_side(path: &std::path::Path) -> Option<usize> {
-    let dirs = [path, path.parent()?, path.parent()?.parent()?];
-    let configs = dirs.iter().map(|d| d.join(crate::runs::CONFIG)).filter(|p| p.is_file());
+    let configs = path.ancestors().take(4).map(|d| d.join(crate::runs::CONFIG)).filter(|p| p.is_file());
     configs
         .filter_map(|p| {
             crate::config::from_toml::<crate::config::RunConfig>(&std::fs::read_to_string(p).ok()?, "config")

@@ -8,7 +8,7 @@ use super::pretraining::Pretraining;
 use super::run::Run;
 use super::sheets::{ReconstructionInputs, reconstruction_sheet};
 use super::state_json::StateJson;
-use super::{State, Stepper, page_bytes};
+use super::{State, Stepper, page_bytes, token_cache};
 use crate::config::RunConfig;
 use crate::data::{Loader, LoaderOptions, MimBatch, MimBatches, Samples, TokenBatches};
 use crate::error::Result;
@@ -79,7 +79,14 @@ pub fn run(run: &mut Run<'_>, job: &Pretraining, tokenizer: &Tokenizer) -> Resul
     if first >= work.total() {
         return Ok(true);
     }
-    let mut loader = batches(run.workers, job, first)?;
+    let mut maker = batches(job)?;
+    if job.config.token_cache.views > 0 {
+        let session = work.stepper.session.as_mut();
+        let Some(ids) = token_cache::prepare(run, job, &work.tokenizer, session)? else { return Ok(false) };
+        maker = maker.with_cached_ids(ids);
+    }
+    let options = LoaderOptions::new(run.workers, first, job.config.training.steps);
+    let mut loader = Loader::new(options, Arc::new(move |i| maker.make(i)))?;
     Drive::new(run, &mut work, first, best)?.train(&mut loader, first)
 }
 
@@ -94,12 +101,10 @@ fn baselines_json(b: &Baselines, ln_v: f64) -> serde_json::Value {
     })
 }
 
-fn batches(workers: usize, job: &Pretraining, first: u64) -> Result<Loader<Result<MimBatch>>> {
+fn batches(job: &Pretraining) -> Result<MimBatches> {
     let c = &job.config;
     let samples = Samples::shuffled(job.pictures.train.clone(), c.seed, job.pictures.bad.clone())?;
-    let maker = MimBatches::new(samples, c.training.batch, c.views(true), c.mask_spec())?;
-    let options = LoaderOptions::new(workers, first, c.training.steps);
-    Loader::new(options, Arc::new(move |i| maker.make(i)))
+    MimBatches::new(samples, c.training.batch, c.views(true), c.mask_spec())
 }
 
 impl PretrainWork {
@@ -113,7 +118,10 @@ impl PretrainWork {
         } else {
             tokenizer.clone()
         };
-        let plans = model.plans(&c.training, &tokenizer.layout, &caps)?;
+        let plans = match c.token_cache.views {
+            0 => model.plans(&c.training, &tokenizer.layout, &caps)?,
+            _ => model.plans_on_ids(&c.training, &caps)?,
+        };
         let plan_hash = plans.micro.hash();
         session.add_store(&tokenizer.layout, &[PageKind::Param])?;
         for (p, page) in tokenizer.pages.iter().enumerate() {

@@ -97,11 +97,14 @@ impl Loaded {
     }
 }
 
+/// Sets of pictures.
+pub type Sources = Vec<Arc<dyn Source>>;
+
 /// All pictures that a person names, training and held-out ones.
 ///
 /// # Errors
 /// If there are none.
-pub fn pictures(spec: &str, seed: u64) -> Result<(Vec<Arc<dyn Source>>, Vec<String>)> {
+pub fn pictures(spec: &str, seed: u64) -> Result<(Sources, Vec<String>)> {
     let opened = open(spec, seed)?;
     Ok((std::iter::once(opened.source).chain(opened.held_out).collect(), opened.warnings))
 }
