@@ -1,27 +1,11 @@
 //! Contact sheets of a run: what the networks were shown and what they made of it.
 
 use crate::error::Result;
-use crate::runs::sheet::{Sheet, SheetRow, Tile};
-use crate::tasks::tokenizer::{pixel_of_mu, unmap};
+use crate::pictures::cells::{fill_in, hide, of_decoded, of_mapped};
+use crate::pictures::sheet::{Sheet, SheetRow};
 
 /// Pictures on a sheet.
 const ROWS: usize = 8;
-/// Colour of a hidden patch.
-const HIDDEN: u8 = 128;
-
-fn byte(v: f32) -> u8 {
-    (v * 255.0).round() as u8
-}
-
-/// 8-bit pixels of mapped values in 0.1..0.9.
-fn mapped_pixels(view: &[f32]) -> Vec<u8> {
-    view.iter().map(|&v| byte(unmap(v))).collect()
-}
-
-/// 8-bit pixels of a decoder's output: the first three of six channels are μ.
-fn decoded_pixels(decoded: &[f32]) -> Vec<u8> {
-    decoded.chunks(6).flat_map(|p| &p[..3]).map(|&mu| byte(pixel_of_mu(mu))).collect()
-}
 
 /// Original and the tokenizer's reconstruction of `view[B,H,W,3]`; `decoded[B,H,W,6]`.
 ///
@@ -34,7 +18,7 @@ pub fn tokenizer_sheet(view: &[f32], decoded: &[f32], (h, w): (usize, usize), st
         rows: vec![],
     };
     for (view, decoded) in view.chunks(h * w * 3).zip(decoded.chunks(h * w * 6)).take(ROWS) {
-        let tiles = vec![Tile::new(w, h, mapped_pixels(view))?, Tile::new(w, h, decoded_pixels(decoded))?];
+        let tiles = vec![of_mapped(view, (h, w)).into(), of_decoded(decoded, (h, w)).into()];
         sheet.rows.push(SheetRow { caption: String::new(), tiles });
     }
     Ok(sheet)
@@ -74,22 +58,17 @@ pub fn reconstruction_sheet(i: &ReconstructionInputs<'_>) -> Result<Sheet> {
     let n = (h / i.cell) * (w / i.cell);
     for b in 0..(i.mask.len() / n).min(ROWS) {
         let mask = &i.mask[b * n..(b + 1) * n];
-        let original = mapped_pixels(&i.view[b * h * w * 3..(b + 1) * h * w * 3]);
-        let filled = decoded_pixels(&i.filled[b * h * w * 6..(b + 1) * h * w * 6]);
-        let ceiling = decoded_pixels(&i.ceiling[b * h * w * 6..(b + 1) * h * w * 6]);
-        let (mut corrupted, mut reconstructed) = (original.clone(), original.clone());
-        for p in 0..h * w {
-            if mask[p / w / i.cell * (w / i.cell) + p % w / i.cell] {
-                corrupted[3 * p..3 * p + 3].fill(HIDDEN);
-                reconstructed[3 * p..3 * p + 3].copy_from_slice(&filled[3 * p..3 * p + 3]);
-            }
-        }
+        let grid = (h / i.cell, w / i.cell);
+        let original = of_mapped(&i.view[b * h * w * 3..(b + 1) * h * w * 3], (h, w));
+        let filled = of_decoded(&i.filled[b * h * w * 6..(b + 1) * h * w * 6], (h, w));
+        let ceiling = of_decoded(&i.ceiling[b * h * w * 6..(b + 1) * h * w * 6], (h, w));
+        let (corrupted, reconstructed) =
+            (hide(&original, mask, grid), fill_in(&original, &filled, mask, grid));
         let hidden = (0..n).filter(|&p| mask[p]).count();
         let right = (0..n).filter(|&p| mask[p] && i.ids[b * n + p] == i.predicted[b * n + p]).count();
-        let tiles = [original, corrupted, reconstructed, filled, ceiling].map(|rgb| Tile::new(w, h, rgb));
         sheet.rows.push(SheetRow {
             caption: format!("{right} of {hidden} masked tokens right"),
-            tiles: tiles.into_iter().collect::<Result<_>>()?,
+            tiles: [original, corrupted, reconstructed, filled, ceiling].map(Into::into).to_vec(),
         });
     }
     Ok(sheet)
