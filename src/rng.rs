@@ -29,6 +29,7 @@ pub enum Stream {
 }
 
 /// Mixes four words into four words (bijective).
+#[inline(always)]
 pub fn pcg4d(v: [u32; 4]) -> [u32; 4] {
     let lcg = |x: u32| x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
     let [mut x, mut y, mut z, mut w] = v.map(lcg);
@@ -58,10 +59,12 @@ impl Key {
         Key(pcg4d([self.0[0] ^ 0x9e37_79b9, self.0[1], self.0[2], index]))
     }
     /// Four random words at `index`.
+    #[inline(always)]
     pub fn words(self, index: u32) -> [u32; 4] {
         pcg4d([self.0[0], self.0[1], self.0[2], self.0[3].wrapping_add(index)])
     }
     /// A uniform number in the open interval (0, 1), from the top 23 bits, exact in f32.
+    #[inline(always)]
     pub fn uniform(self, index: u32) -> f32 {
         open_unit(self.words(index)[0])
     }
@@ -78,6 +81,7 @@ impl Key {
 }
 
 /// `(2k+1)/2^24` for the top 23 bits `k`: never 0, never 1, exact in f32.
+#[inline(always)]
 fn open_unit(word: u32) -> f32 {
     (2 * (word >> 9) + 1) as f32 * (1.0 / 16_777_216.0)
 }

@@ -1,17 +1,34 @@
 //! Matrix products in f32 through `matrixmultiply` (by way of ndarray's safe interface), split over threads.
 //!
-//! A split by rows does not change how any element is summed. A split of the inner dimension does, so its chunks have
-//! a fixed length and are added in order: results do not depend on the number of threads.
+//! A split by rows or columns does not change how any element is summed. A split of the inner dimension does, so whether
+//! there is one depends on the sizes alone, its chunks have a fixed length and are added in order: results do not depend
+//! on the number of threads.
 
 use super::par::par_map;
 use super::real::Mat;
 use ndarray::linalg::general_mat_mul;
-use ndarray::{ArrayView2, ArrayViewMut2, ShapeBuilder};
+use ndarray::{ArrayView2, ArrayViewMut2, Axis, ShapeBuilder, Slice};
 
 /// Multiply-adds below which a second thread does not pay.
 const SERIAL: usize = 64 * 1024;
 /// Inner length of one chunk when the inner dimension is split.
 const INNER: usize = 2048;
+/// Products with fewer rows and columns than this are split along the inner dimension if that is long.
+const NARROW: usize = 64;
+/// Rows or columns of a part are a multiple of the widest micro-kernel's side.
+const TILE: usize = 16;
+/// Parts beyond one per thread, which even out threads of unequal speed, have at least this many rows or columns.
+const LONG: usize = 128;
+
+/// What the product is added to.
+#[derive(Clone, Copy)]
+pub(super) enum Start<'a> {
+    Zero,
+    /// What `c` holds.
+    Old,
+    /// The same row everywhere.
+    Bias(&'a [f32]),
+}
 
 pub(super) fn gemm(
     (m, n, k): (usize, usize, usize),
@@ -19,91 +36,85 @@ pub(super) fn gemm(
     b: Mat<'_, f32>,
     c: &mut [f32],
     c_row: usize,
-    add: bool,
+    start: Start<'_>,
     parallel: bool,
-) {
-    if !parallel || m * n * k < SERIAL {
-        serial((m, n, k), a, b, c, c_row, add);
-    } else if m < 64 && k >= 2 * INNER {
-        split_inner((m, n, k), a, b, c, c_row, add);
-    } else {
-        split_rows((m, n, k), a, b, c, c_row, add);
-    }
-}
-
-fn serial(
-    (m, n, k): (usize, usize, usize),
-    a: Mat<'_, f32>,
-    b: Mat<'_, f32>,
-    c: &mut [f32],
-    c_row: usize,
-    add: bool,
 ) {
     let left = ArrayView2::from_shape((m, k).strides((a.row, a.col)), a.data);
     let right = ArrayView2::from_shape((k, n).strides((b.row, b.col)), b.data);
     let product = ArrayViewMut2::from_shape((m, n).strides((c_row, 1)), c);
-    if let (Ok(left), Ok(right), Ok(mut product)) = (left, right, product) {
-        general_mat_mul(1.0, &left, &right, if add { 1.0 } else { 0.0 }, &mut product);
-    } else {
+    let (Ok(left), Ok(right), Ok(product)) = (left, right, product) else {
         debug_assert!(false, "matrix outside its slice: {m}x{n}x{k}");
+        return;
+    };
+    if !parallel || m * n * k < SERIAL {
+        serial(left, right, product, start);
+    } else if m.max(n) < NARROW && k >= 2 * INNER {
+        split_inner(left, right, product, start);
+    } else {
+        split(left, right, product, start);
     }
 }
 
+fn serial(a: ArrayView2<'_, f32>, b: ArrayView2<'_, f32>, mut c: ArrayViewMut2<'_, f32>, start: Start<'_>) {
+    if let Start::Bias(bias) = start {
+        for mut row in c.rows_mut() {
+            row.iter_mut().zip(bias).for_each(|(y, &b)| *y = b);
+        }
+    }
+    general_mat_mul(1.0, &a, &b, if matches!(start, Start::Zero) { 0.0 } else { 1.0 }, &mut c);
+}
+
+/// Splits the longer side of the product.
 #[cfg(not(target_arch = "wasm32"))]
-fn split_rows(
-    (m, n, k): (usize, usize, usize),
-    a: Mat<'_, f32>,
-    b: Mat<'_, f32>,
-    c: &mut [f32],
-    c_row: usize,
-    add: bool,
-) {
+fn split(a: ArrayView2<'_, f32>, b: ArrayView2<'_, f32>, mut c: ArrayViewMut2<'_, f32>, start: Start<'_>) {
     use rayon::prelude::*;
-    let chunks = rayon::current_num_threads().min(m.div_ceil(16)).max(1);
-    let rows = m.div_ceil(chunks).next_multiple_of(8);
-    c.par_chunks_mut(rows * c_row).enumerate().for_each(|(i, c)| {
-        let first = i * rows;
-        if first < m {
-            let part = Mat { data: &a.data[first * a.row..], ..a };
-            serial((rows.min(m - first), n, k), part, b, c, c_row, add);
+    let axis = if c.nrows() >= c.ncols() { Axis(0) } else { Axis(1) };
+    let (side, threads) = (c.len_of(axis), rayon::current_num_threads());
+    let parts = (side / LONG).min(2 * threads).max(threads).min(side.div_ceil(TILE));
+    let size = side.div_ceil(parts).next_multiple_of(TILE);
+    let parts: Vec<_> = c.axis_chunks_iter_mut(axis, size).enumerate().collect();
+    parts.into_par_iter().for_each(|(i, c)| {
+        let range = i * size..i * size + c.len_of(axis);
+        if axis == Axis(0) {
+            serial(a.slice_axis(axis, Slice::from(range)), b, c, start);
+        } else {
+            let start = match start {
+                Start::Bias(bias) => Start::Bias(&bias[range.clone()]),
+                other => other,
+            };
+            serial(a, b.slice_axis(axis, Slice::from(range)), c, start);
         }
     });
 }
 
 #[cfg(target_arch = "wasm32")]
-fn split_rows(
-    size: (usize, usize, usize),
-    a: Mat<'_, f32>,
-    b: Mat<'_, f32>,
-    c: &mut [f32],
-    c_row: usize,
-    add: bool,
-) {
-    serial(size, a, b, c, c_row, add);
+fn split(a: ArrayView2<'_, f32>, b: ArrayView2<'_, f32>, c: ArrayViewMut2<'_, f32>, start: Start<'_>) {
+    serial(a, b, c, start);
 }
 
 fn split_inner(
-    (m, n, k): (usize, usize, usize),
-    a: Mat<'_, f32>,
-    b: Mat<'_, f32>,
-    c: &mut [f32],
-    c_row: usize,
-    add: bool,
+    a: ArrayView2<'_, f32>,
+    b: ArrayView2<'_, f32>,
+    mut c: ArrayViewMut2<'_, f32>,
+    start: Start<'_>,
 ) {
+    let ((m, n), k) = (c.dim(), a.ncols());
     let parts = par_map(k.div_ceil(INNER), |i| {
-        let first = i * INNER;
+        let range = Slice::from(i * INNER..k.min((i + 1) * INNER));
         let mut part = vec![0.0; m * n];
-        let left = Mat { data: &a.data[first * a.col..], ..a };
-        let right = Mat { data: &b.data[first * b.row..], ..b };
-        serial((m, n, INNER.min(k - first)), left, right, &mut part, n, false);
+        if let Ok(product) = ArrayViewMut2::from_shape((m, n), &mut part) {
+            serial(a.slice_axis(Axis(1), range), b.slice_axis(Axis(0), range), product, Start::Zero);
+        }
         part
     });
-    for (i, row) in c.chunks_mut(c_row).take(m).enumerate() {
-        if !add {
-            row[..n].fill(0.0);
+    for (i, mut row) in c.rows_mut().into_iter().enumerate() {
+        match start {
+            Start::Zero => row.fill(0.0),
+            Start::Old => {}
+            Start::Bias(bias) => row.iter_mut().zip(bias).for_each(|(y, &b)| *y = b),
         }
         for part in &parts {
-            row[..n].iter_mut().zip(&part[i * n..]).for_each(|(y, x)| *y += x);
+            row.iter_mut().zip(&part[i * n..]).for_each(|(y, x)| *y += x);
         }
     }
 }

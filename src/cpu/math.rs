@@ -45,8 +45,55 @@ pub(super) fn erf(x: f32) -> f32 {
     if a <= 1.0 { x + x * p } else { beyond }
 }
 
+/// Natural logarithm for f32, relative error about 1e-7; −∞ at 0 and NaN below, as in the standard library.
+#[inline(always)]
+pub(super) fn ln(x: f32) -> f32 {
+    const TWO_23: f32 = 8_388_608.0;
+    // Subnormal numbers are lifted into the normal range first.
+    let small = x < f32::MIN_POSITIVE;
+    let lifted = if small { x * TWO_23 } else { x };
+    // x = 2^e·m with m between √½ and √2
+    let bits = lifted.to_bits().wrapping_sub(std::f32::consts::FRAC_1_SQRT_2.to_bits());
+    let e = ((bits as i32) >> 23) as f32 - if small { 23.0 } else { 0.0 };
+    let m = f32::from_bits((bits & 0x007f_ffff).wrapping_add(std::f32::consts::FRAC_1_SQRT_2.to_bits()));
+    let f = m - 1.0;
+    let p = 7.037_683_6e-2_f32;
+    let p = p * f + -1.151_461e-1;
+    let p = p * f + 1.167_699_9e-1;
+    let p = p * f + -1.242_014_1e-1;
+    let p = p * f + 1.424_932_3e-1;
+    let p = p * f + -1.666_805_8e-1;
+    let p = p * f + 2.000_071_4e-1;
+    let p = p * f + -2.499_999_4e-1;
+    let p = p * f + 3.333_333e-1;
+    let z = f * f;
+    let y = p * f * z + e * -2.121_944_4e-4 - 0.5 * z;
+    let y = f + y + e * 0.693_359_4;
+    let y = if x < f32::INFINITY { y } else { x };
+    let y = if x > 0.0 { y } else { f32::NAN };
+    if x == 0.0 { f32::NEG_INFINITY } else { y }
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn logarithm() {
+        let mut worst = 0.0f64;
+        let wide = (0..40_000).map(|i| f32::from_bits(1 + i * 53_000));
+        let near_one = (0..20_000).map(|i| 0.99 + i as f32 * 1e-6);
+        for x in wide.chain(near_one).chain([f32::MIN_POSITIVE, f32::MAX, 1.0, 5e-8, 1.0 - 6e-8]) {
+            let (got, want) = (f64::from(super::ln(x)), f64::from(x).ln());
+            let unit = f64::from((want as f32).abs().max(f32::MIN_POSITIVE)) * f64::from(f32::EPSILON);
+            worst = worst.max((got - want).abs() / unit);
+        }
+        assert!(worst < 1.5, "{worst} units in the last place");
+        assert_eq!(super::ln(0.0), f32::NEG_INFINITY);
+        assert_eq!(super::ln(f32::INFINITY), f32::INFINITY);
+        assert!(
+            super::ln(-1.0).is_nan() && super::ln(f32::NAN).is_nan() && super::ln(f32::NEG_INFINITY).is_nan()
+        );
+    }
+
     #[test]
     fn close_to_f64() {
         for i in -9000..9000 {

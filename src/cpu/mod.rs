@@ -5,7 +5,9 @@ mod math;
 mod par;
 mod real;
 mod session;
+mod simd;
 
-pub(crate) use par::{chunked_sum, par_chunks, par_chunks2, par_map};
+pub(crate) use par::{chunked_sum, par_chunks, par_chunks2, par_chunks3, par_map, par_rows};
 pub use real::{Mat, Real};
 pub use session::{CpuSession, Dispatch};
+pub(crate) use simd::{dispatch, wide};

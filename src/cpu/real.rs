@@ -1,5 +1,6 @@
 //! The float type of a CPU session: f32 (fast) or f64 (reference).
 
+use super::gemm::Start;
 use super::math;
 use std::fmt::{Debug, Display};
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
@@ -54,6 +55,15 @@ pub trait Real:
     fn erf(self) -> Self;
     /// Neither infinite nor NaN.
     fn is_finite(self) -> bool;
+    /// `Σ f(a[i], b[i])` over the shorter of the two.
+    fn sum2(a: &[Self], b: &[Self], f: impl Fn(Self, Self) -> Self) -> Self;
+    /// `Σ f(x[i])`.
+    #[inline(always)]
+    fn sum1(x: &[Self], f: impl Fn(Self) -> Self) -> Self {
+        Self::sum2(x, x, |x, _| f(x))
+    }
+    /// The largest element, the first if it is NaN; later NaNs count for nothing.
+    fn largest(x: &[Self]) -> Self;
     /// `c[m,n] = a[m,k]·b[k,n]` (+ c if `add`); `c` is row-major with distance `c_row` between rows.
     fn gemm(
         size: (usize, usize, usize),
@@ -64,6 +74,17 @@ pub trait Real:
         add: bool,
         parallel: bool,
     );
+    /// `c[m,n] = a[m,k]·b[k,n] + bias[n]` in parallel; `c` is row-major.
+    fn gemm_bias(
+        size: (usize, usize, usize),
+        a: Mat<'_, Self>,
+        b: Mat<'_, Self>,
+        bias: &[Self],
+        c: &mut [Self],
+    ) {
+        c.chunks_mut(size.1.max(1)).for_each(|row| row.copy_from_slice(bias));
+        Self::gemm(size, a, b, c, size.1, true, true);
+    }
     /// The larger of two.
     #[inline(always)]
     fn max(self, other: Self) -> Self {
@@ -98,6 +119,12 @@ impl Real for f64 {
     fn is_finite(self) -> bool {
         f64::is_finite(self)
     }
+    fn sum2(a: &[f64], b: &[f64], f: impl Fn(f64, f64) -> f64) -> f64 {
+        a.iter().zip(b).fold(0.0, |s, (&a, &b)| s + f(a, b))
+    }
+    fn largest(x: &[f64]) -> f64 {
+        x.iter().fold(x[0], |m, &v| if v > m { v } else { m })
+    }
     /// Three plain loops: the reference takes no shortcut.
     fn gemm(
         (m, n, k): (usize, usize, usize),
@@ -123,6 +150,22 @@ impl Real for f64 {
     }
 }
 
+/// Partial results that a reduction in f32 keeps: one register of the widest instruction set.
+const LANES: usize = 16;
+
+/// Combines lanes pairwise.
+#[inline(always)]
+fn fold(mut lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] = f(lanes[i], lanes[i + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
 impl Real for f32 {
     const ZERO: f32 = 0.0;
     const ONE: f32 = 1.0;
@@ -138,8 +181,9 @@ impl Real for f32 {
     fn exp(self) -> f32 {
         math::exp(self)
     }
+    #[inline(always)]
     fn ln(self) -> f32 {
-        f32::ln(self)
+        math::ln(self)
     }
     #[inline(always)]
     fn sqrt(self) -> f32 {
@@ -156,6 +200,32 @@ impl Real for f32 {
     fn is_finite(self) -> bool {
         f32::is_finite(self)
     }
+    /// In lanes, so that it vectorises; the same order on every machine.
+    #[inline(always)]
+    fn sum2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+        let n = a.len().min(b.len());
+        let ((a, a_tail), (b, b_tail)) = (a[..n].as_chunks::<LANES>(), b[..n].as_chunks::<LANES>());
+        let mut lanes = [0.0; LANES];
+        for (a, b) in a.iter().zip(b) {
+            for i in 0..LANES {
+                lanes[i] += f(a[i], b[i]);
+            }
+        }
+        let tail = a_tail.iter().zip(b_tail).fold(0.0, |s, (&a, &b)| s + f(a, b));
+        fold(lanes, |a, b| a + b) + tail
+    }
+    #[inline(always)]
+    fn largest(x: &[f32]) -> f32 {
+        let (chunks, tail) = x.as_chunks::<LANES>();
+        let larger = |m: f32, v: f32| if v > m { v } else { m };
+        let mut lanes = [x[0]; LANES];
+        for chunk in chunks {
+            for i in 0..LANES {
+                lanes[i] = larger(lanes[i], chunk[i]);
+            }
+        }
+        tail.iter().fold(fold(lanes, larger), |m, &v| larger(m, v))
+    }
     fn gemm(
         size: (usize, usize, usize),
         a: Mat<'_, f32>,
@@ -165,6 +235,10 @@ impl Real for f32 {
         add: bool,
         parallel: bool,
     ) {
-        super::gemm::gemm(size, a, b, c, c_row, add, parallel);
+        let start = if add { Start::Old } else { Start::Zero };
+        super::gemm::gemm(size, a, b, c, c_row, start, parallel);
+    }
+    fn gemm_bias(size: (usize, usize, usize), a: Mat<'_, f32>, b: Mat<'_, f32>, bias: &[f32], c: &mut [f32]) {
+        super::gemm::gemm(size, a, b, c, size.1, Start::Bias(bias), true);
     }
 }

@@ -49,8 +49,8 @@ impl<T: Real> Buffer<T> {
     }
 }
 
-/// Where a place is in the session: a buffer and the first element.
-type Address = (BufferId, usize);
+/// Where a place is in the session: the number of a buffer and the first element.
+type Address = (usize, usize);
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum BufferId {
@@ -60,14 +60,15 @@ enum BufferId {
 
 struct Loaded {
     plan: Arc<Plan>,
-    /// Buffer numbers: inputs first, then slots.
-    ins: Vec<Vec<Address>>,
-    outs: Vec<Vec<Address>>,
+    /// Addresses of every step's operands and results.
+    ins: Arc<[Vec<Address>]>,
+    outs: Arc<[Vec<Address>]>,
 }
 
 /// A session on the CPU kernels in `f32` or `f64`.
 pub struct CpuSession<T> {
-    buffers: BTreeMap<BufferId, Buffer<T>>,
+    buffers: Vec<Buffer<T>>,
+    numbers: BTreeMap<BufferId, usize>,
     plans: Vec<Loaded>,
     layouts: BTreeMap<String, String>,
     tickets: BTreeMap<Ticket, Vec<HostData>>,
@@ -85,7 +86,8 @@ impl<T: Real> CpuSession<T> {
     /// An empty session.
     pub fn new() -> Self {
         CpuSession {
-            buffers: BTreeMap::new(),
+            buffers: vec![],
+            numbers: BTreeMap::new(),
             plans: vec![],
             layouts: BTreeMap::new(),
             tickets: BTreeMap::new(),
@@ -98,12 +100,22 @@ impl<T: Real> CpuSession<T> {
         CpuSession { poison: true, ..Self::new() }
     }
 
-    fn address(&self, plan: usize, inputs: usize, place: &Place) -> Address {
-        match place {
+    fn add_buffer(&mut self, id: BufferId, dtype: DType, elements: usize) {
+        if !self.numbers.contains_key(&id) {
+            self.numbers.insert(id, self.buffers.len());
+            self.buffers.push(Buffer::new(dtype, elements));
+        }
+    }
+    /// A plan's inputs come first, then its slots.
+    fn address(&self, plan: usize, inputs: usize, place: &Place) -> Result<Address> {
+        let (id, offset) = match place {
             Place::Input(i) => (BufferId::Plan(plan, *i), 0),
             Place::Slot(s) => (BufferId::Plan(plan, inputs + s), 0),
             Place::Page(r) => (BufferId::Page(r.store.clone(), r.kind, r.page), r.offset),
-        }
+        };
+        let number = self.numbers.get(&id).copied();
+        let missing = || Error::device("plan uses a page that was not added").at(format!("{id:?}"));
+        Ok((number.ok_or_else(missing)?, offset))
     }
     fn loaded(&self, id: PlanId) -> Result<&Loaded> {
         self.plans.get(id.0).ok_or_else(|| Error::device("no such plan"))
@@ -117,7 +129,8 @@ impl<T: Real> CpuSession<T> {
         })
     }
     fn page_mut(&mut self, store: &str, kind: PageKind, page: usize) -> Result<&mut Vec<T>> {
-        match self.buffers.get_mut(&BufferId::Page(store.into(), kind, page)) {
+        let number = self.numbers.get(&BufferId::Page(store.into(), kind, page));
+        match number.and_then(|&n| self.buffers.get_mut(n)) {
             Some(Buffer::Real(v)) => Ok(v),
             _ => Err(Error::device("no such page").at(format!("{store} {kind:?} {page}"))),
         }
@@ -130,8 +143,8 @@ impl<T: Real> CpuSession<T> {
     pub fn write_f64(&mut self, id: PlanId, input: &str, data: &[f64]) -> Result<()> {
         let plan = self.loaded(id)?.plan.clone();
         let port = Self::port(&plan.inputs, input, &plan)?;
-        let (at, _) = self.address(id.0, plan.inputs.len(), &port.place);
-        match self.buffers.get_mut(&at) {
+        let (at, _) = self.address(id.0, plan.inputs.len(), &port.place)?;
+        match self.buffers.get_mut(at) {
             Some(Buffer::Real(v)) if v.len() == data.len() => {
                 v.iter_mut().zip(data).for_each(|(v, &d)| *v = T::of(d));
                 Ok(())
@@ -146,8 +159,8 @@ impl<T: Real> CpuSession<T> {
     pub fn read_f64(&mut self, id: PlanId, output: &str) -> Result<Vec<f64>> {
         let plan = self.loaded(id)?.plan.clone();
         let port = Self::port(&plan.outputs, output, &plan)?;
-        let (at, offset) = self.address(id.0, plan.inputs.len(), &port.place);
-        match self.buffers.get(&at).map(|b| b.view(offset, port.ty.elements())) {
+        let (at, offset) = self.address(id.0, plan.inputs.len(), &port.place)?;
+        match self.buffers.get(at).map(|b| b.view(offset, port.ty.elements())) {
             Some(View::Real(v)) => Ok(v.iter().map(|x| x.to_f64()).collect()),
             Some(View::Word(v)) => Ok(v.iter().map(|&x| f64::from(x)).collect()),
             None => Err(Error::device("no such output").at(output)),
@@ -166,13 +179,11 @@ impl<T: Dispatch> CpuSession<T> {
     fn step(&mut self, plan: &Plan, s: usize, ins: &[Address], outs: &[Address]) {
         let step = &plan.steps[s];
         let in_place = step.op.in_place();
-        // The buffers to be written leave the map while the kernel runs; a page with several ranges leaves once.
-        let mut taken: Vec<(BufferId, Buffer<T>)> = Vec::new();
-        for (id, _) in outs {
-            if taken.iter().all(|(t, _)| t != id)
-                && let Some(buffer) = self.buffers.remove(id)
-            {
-                taken.push((id.clone(), buffer));
+        // The buffers to be written leave the list while the kernel runs; a page with several ranges leaves once.
+        let mut taken: Vec<(usize, Buffer<T>)> = Vec::with_capacity(outs.len());
+        for &(id, _) in outs {
+            if taken.iter().all(|&(t, _)| t != id) {
+                taken.push((id, std::mem::replace(&mut self.buffers[id], Buffer::Word(vec![]))));
             }
         }
         if self.poison && in_place.is_empty() {
@@ -189,11 +200,8 @@ impl<T: Dispatch> CpuSession<T> {
             .zip(&step.in_types)
             .enumerate()
             .map(|(i, ((id, offset), ty))| {
-                let updated = in_place.iter().any(|&(a, _)| a == i);
-                match self.buffers.get(id) {
-                    Some(b) if !updated => b.view(*offset, ty.elements()),
-                    _ => View::Real(&[]),
-                }
+                let updated = in_place.iter().any(|&(a, _)| a == i) || taken.iter().any(|(t, _)| t == id);
+                if updated { View::Real(&[]) } else { self.buffers[*id].view(*offset, ty.elements()) }
             })
             .collect();
         let mut args = Args {
@@ -204,13 +212,15 @@ impl<T: Dispatch> CpuSession<T> {
         };
         T::dispatch(step, &mut args);
         drop(args);
-        self.buffers.extend(taken);
+        for (id, buffer) in taken {
+            self.buffers[id] = buffer;
+        }
     }
 }
 
 /// Mutable views of the results: disjoint ranges, several of which may lie in one page.
 fn carve<'a, T: Real>(
-    taken: &'a mut [(BufferId, Buffer<T>)],
+    taken: &'a mut [(usize, Buffer<T>)],
     outs: &[Address],
     step: &Step,
 ) -> Vec<ViewMut<'a, T>> {
@@ -261,8 +271,7 @@ impl<T: Dispatch> Session for CpuSession<T> {
             let pages =
                 if kind == PageKind::Control { &[crate::ops::CONTROL_LEN][..] } else { &layout.pages };
             for (page, &elements) in pages.iter().enumerate() {
-                let id = BufferId::Page(layout.store.clone(), kind, page);
-                self.buffers.entry(id).or_insert_with(|| Buffer::new(DType::F32, elements));
+                self.add_buffer(BufferId::Page(layout.store.clone(), kind, page), DType::F32, elements);
             }
         }
         Ok(())
@@ -286,26 +295,20 @@ impl<T: Dispatch> Session for CpuSession<T> {
         for (i, (dtype, elements)) in
             sizes.chain(plan.slots.iter().map(|s| (s.dtype, s.elements))).enumerate()
         {
-            self.buffers.insert(BufferId::Plan(id, i), Buffer::new(dtype, elements));
+            self.add_buffer(BufferId::Plan(id, i), dtype, elements);
         }
         let address = |p: &Place| self.address(id, plan.inputs.len(), p);
-        let ins: Vec<Vec<Address>> = plan.steps.iter().map(|s| s.ins.iter().map(address).collect()).collect();
-        let outs: Vec<Vec<Address>> =
-            plan.steps.iter().map(|s| s.outs.iter().map(address).collect()).collect();
-        if let Some((missing, _)) =
-            ins.iter().chain(&outs).flatten().find(|(b, _)| !self.buffers.contains_key(b))
-        {
-            return Err(Error::device("plan uses a page that was not added")
-                .at(format!("{}: {missing:?}", plan.name)));
-        }
+        let all = |places: &[Place]| places.iter().map(address).collect::<Result<Vec<Address>>>();
+        let ins = plan.steps.iter().map(|s| all(&s.ins)).collect::<Result<Vec<_>>>()?.into();
+        let outs = plan.steps.iter().map(|s| all(&s.outs)).collect::<Result<Vec<_>>>()?.into();
         self.plans.push(Loaded { plan, ins, outs });
         Ok(PlanId(id))
     }
     fn write(&mut self, id: PlanId, input: &str, data: Data<'_>) -> Result<()> {
         let plan = self.loaded(id)?.plan.clone();
         let port = Self::port(&plan.inputs, input, &plan)?;
-        let (at, _) = self.address(id.0, plan.inputs.len(), &port.place);
-        match (self.buffers.get_mut(&at), data) {
+        let (at, _) = self.address(id.0, plan.inputs.len(), &port.place)?;
+        match (self.buffers.get_mut(at), data) {
             (Some(Buffer::Real(v)), Data::F32(d)) if v.len() == d.len() => {
                 v.iter_mut().zip(d).for_each(|(v, &d)| *v = T::of(f64::from(d)));
                 Ok(())
@@ -341,8 +344,8 @@ impl<T: Dispatch> Session for CpuSession<T> {
         let mut all = Vec::new();
         for name in outputs {
             let port = Self::port(&plan.outputs, name, &plan)?;
-            let (at, offset) = self.address(id.0, plan.inputs.len(), &port.place);
-            match self.buffers.get(&at).map(|b| b.view(offset, port.ty.elements())) {
+            let (at, offset) = self.address(id.0, plan.inputs.len(), &port.place)?;
+            match self.buffers.get(at).map(|b| b.view(offset, port.ty.elements())) {
                 Some(View::Real(v)) => all.push(HostData::F32(v.iter().map(|x| x.to_f64() as f32).collect())),
                 Some(View::Word(v)) => all.push(HostData::U32(v.to_vec())),
                 None => return Err(Error::device("no such output").at(*name)),
@@ -357,7 +360,7 @@ impl<T: Dispatch> Session for CpuSession<T> {
     }
     fn allocated(&self) -> u64 {
         self.buffers
-            .values()
+            .iter()
             .map(|b| match b {
                 Buffer::Real(v) => 4 * v.len() as u64,
                 Buffer::Word(v) => 4 * v.len() as u64,

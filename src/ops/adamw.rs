@@ -5,7 +5,7 @@
 
 use super::clip::{APPLY, CORRECTION1, CORRECTION2, FACTOR};
 use super::{Args, CONTROL_LEN, Op, arity, cpu_kernel, expect_elements};
-use crate::cpu::{Real, par_chunks};
+use crate::cpu::{Real, par_chunks3, wide};
 use crate::error::Result;
 use crate::graph::TensorType;
 
@@ -76,38 +76,32 @@ impl AdamW {
         if c[APPLY] == T::ZERO {
             return;
         }
-        par_chunks3(param, m, v, |i, p, m, v| {
-            let lr = h[LR] * groups[2 * i];
-            let keep = T::ONE - lr * h[WEIGHT_DECAY] * groups[2 * i + 1];
-            let (step, root) = (lr / c[CORRECTION1], T::ONE / c[CORRECTION2].sqrt());
-            for (((p, m), v), &g) in p.iter_mut().zip(m).zip(v).zip(&grad[i * GROUP..]) {
-                let g = g * c[FACTOR];
-                *m = h[BETA1] * *m + h[BETA1_C] * g;
-                *v = h[BETA2] * *v + h[BETA2_C] * g * g;
-                *p = *p * keep - step * *m / (v.sqrt() * root + h[EPS]);
-            }
+        par_chunks3([param, m, v], GROUPS * GROUP, |i, [p, m, v]| {
+            update(&grad[i * GROUPS * GROUP..], &groups[i * GROUPS * 2..], c, h, p, m, v);
         });
     }
 }
 
-/// Groups of all three pages in parallel.
-fn par_chunks3<T: Real>(
-    param: &mut [T],
-    m: &mut [T],
-    v: &mut [T],
-    work: impl Fn(usize, &mut [T], &mut [T], &mut [T]) + Sync + Send,
-) {
-    let mut groups: Vec<(&mut [T], &mut [T], &mut [T])> = param
-        .chunks_mut(GROUP)
-        .zip(m.chunks_mut(GROUP))
-        .zip(v.chunks_mut(GROUP))
-        .map(|((p, m), v)| (p, m, v))
-        .collect();
-    par_chunks(&mut groups, 256, |i, block| {
-        for (j, (p, m, v)) in block.iter_mut().enumerate() {
-            work(i * 256 + j, p, m, v);
+/// Groups that the CPU kernel takes at once.
+const GROUPS: usize = 64;
+
+wide! {
+    /// Whole groups; `c` and `h` are the control block and the hyper-parameters.
+    fn update(grad: &[T], groups: &[T], c: &[T], h: &[T], p: &mut [T], m: &mut [T], v: &mut [T]) {
+        let (beta1, beta1_c, beta2, beta2_c) = (h[BETA1], h[BETA1_C], h[BETA2], h[BETA2_C]);
+        let (factor, eps, root) = (c[FACTOR], h[EPS], T::ONE / c[CORRECTION2].sqrt());
+        let pages = p.chunks_mut(GROUP).zip(m.chunks_mut(GROUP)).zip(v.chunks_mut(GROUP));
+        for (((p, m), v), (grad, group)) in pages.zip(grad.chunks(GROUP).zip(groups.chunks(2))) {
+            let lr = h[LR] * group[0];
+            let (keep, step) = (T::ONE - lr * h[WEIGHT_DECAY] * group[1], lr / c[CORRECTION1]);
+            for (((p, m), v), &g) in p.iter_mut().zip(m).zip(v).zip(grad) {
+                let g = g * factor;
+                *m = beta1 * *m + beta1_c * g;
+                *v = beta2 * *v + beta2_c * g * g;
+                *p = *p * keep - step * *m / (v.sqrt() * root + eps);
+            }
         }
-    });
+    }
 }
 
 impl Op for AdamW {

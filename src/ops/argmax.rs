@@ -1,7 +1,7 @@
 //! Index of the largest element of every row; the lowest index wins ties, so that ids do not depend on the device.
 
 use super::{Args, Op, arity, cpu_kernel};
-use crate::cpu::Real;
+use crate::cpu::{Real, par_rows, wide};
 use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
@@ -24,10 +24,15 @@ impl Argmax {
     fn run<T: Real>(&self, args: &mut Args<'_, T>) {
         let v = args.ty(0).cols();
         let x = args.real(0);
-        for (row, id) in x.chunks(v).zip(args.out_words(0)) {
-            let best = (1..v).fold(0, |best, i| if row[i] > row[best] { i } else { best });
-            *id = best as u32;
-        }
+        par_rows(args.out_words(0), 1, v, |r, id| id[0] = first_largest(&x[r * v..][..v]) as u32);
+    }
+}
+
+wide! {
+    /// Index of the first of the largest elements; 0 if the first is NaN.
+    fn first_largest(row: &[T]) -> usize {
+        let max = T::largest(row);
+        row.iter().position(|&x| x == max).unwrap_or(0)
     }
 }
 

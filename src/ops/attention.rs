@@ -7,7 +7,7 @@ use super::attention_grad::AttentionGrad;
 use super::units::vector;
 use super::{Args, Op, Vjp, arity, cpu_kernel, expect_shape};
 use super::{Caps, KernelCall, Kernels, Tier};
-use crate::cpu::{Mat, Real, par_chunks2};
+use crate::cpu::{Mat, Real, par_chunks, par_chunks2, wide};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, TensorType, Var};
 
@@ -97,10 +97,38 @@ impl AttentionSpec {
             _ => Err(Error::shape("attention needs a bias table exactly if it has a grid")),
         }
     }
-    /// The bias of one head as `[N,N]`.
-    pub(crate) fn bias<T: Real>(&self, table: &[T], head: usize, tokens: usize) -> Vec<T> {
-        let at = |i, j| table[self.table_row(i, j) * self.heads + head];
-        (0..tokens * tokens).map(|ij| at(ij / tokens, ij % tokens)).collect()
+    /// The bias of every head as `[H,N,N]`, or nothing without a table.
+    pub(crate) fn biases<T: Real>(&self, table: &[T], tokens: usize) -> Vec<T> {
+        let Some((_, gw)) = self.grid else { return vec![] };
+        let mut map = vec![T::ZERO; self.heads * tokens * tokens];
+        par_chunks(&mut map, tokens * tokens, |head, map| {
+            let [to_cls, from_cls, cls] =
+                [3, 2, 1].map(|k| table[(self.table_rows() - k) * self.heads + head]);
+            let column = self.reversed(table, head);
+            for (i, row) in map.chunks_mut(tokens).enumerate() {
+                if i == 0 {
+                    row.fill(to_cls);
+                    row[0] = cls;
+                    continue;
+                }
+                row[0] = from_cls;
+                for (jy, cells) in row[1..].chunks_mut(gw).enumerate() {
+                    let first = self.run(i, jy, gw);
+                    cells.copy_from_slice(&column[first..first + gw]);
+                }
+            }
+        });
+        map
+    }
+    /// One head's column of the table without its last three rows, last row first: along a row of keys the bias of a
+    /// query then runs along memory.
+    fn reversed<T: Real>(&self, table: &[T], head: usize) -> Vec<T> {
+        let rows = self.table_rows() - 3;
+        (0..rows).rev().map(|r| table[r * self.heads + head]).collect()
+    }
+    /// Where in a reversed column the biases of query token `i > 0` for the keys of grid row `jy` begin.
+    pub(crate) fn run(&self, i: usize, jy: usize, gw: usize) -> usize {
+        self.table_rows() - 4 - self.table_row(i, 1 + jy * gw)
     }
 }
 
@@ -186,10 +214,17 @@ pub(crate) fn scores<T: Real>(size: &AttentionSize, qkv: &[T], head: usize, bias
     let (q, k) = (size.part(qkv, 0, head), size.part(qkv, 1, head));
     let keys = Mat { data: k.data, row: k.col, col: k.row };
     T::gemm((n, n, size.hd), q, keys, s, n, false, size.batch == 1);
-    let scale = T::of(size.scale());
-    match bias {
-        Some(bias) => s.iter_mut().zip(bias).for_each(|(s, &b)| *s = *s * scale + b),
-        None => s.iter_mut().for_each(|s| *s *= scale),
+    scale_and_shift(s, T::of(size.scale()), bias.unwrap_or(&[]));
+}
+
+wide! {
+    /// `s·scale (+ bias)`.
+    fn scale_and_shift(s: &mut [T], scale: T, bias: &[T]) {
+        if bias.is_empty() {
+            s.iter_mut().for_each(|s| *s *= scale);
+        } else {
+            s.iter_mut().zip(bias).for_each(|(s, &b)| *s = *s * scale + b);
+        }
     }
 }
 
@@ -199,14 +234,13 @@ impl Attention {
         let AttentionSize { tokens: n, heads, hd, .. } = size;
         let d = size.width();
         let qkv = args.real(0);
-        let biases: Option<Vec<Vec<T>>> =
-            self.spec.grid.map(|_| (0..heads).map(|h| self.spec.bias(args.real(1), h, n)).collect());
+        let biases = self.spec.biases(args.real(1), n);
         let (o, lse) = (args.out(0), args.out(1));
         par_chunks2(o, lse, (n * d, heads * n), |b, o, lse| {
             let qkv = &qkv[b * n * 3 * d..][..n * 3 * d];
             let mut s = vec![T::ZERO; n * n];
             for h in 0..heads {
-                scores(&size, qkv, h, biases.as_ref().map(|b| b[h].as_slice()), &mut s);
+                scores(&size, qkv, h, biases.chunks(n * n).nth(h), &mut s);
                 softmax_rows(&mut s, &mut lse[h * n..(h + 1) * n]);
                 let p = Mat { data: &s, row: n, col: 1 };
                 T::gemm((n, hd, n), p, size.part(qkv, 2, h), &mut o[h * hd..], d, false, size.batch == 1);
@@ -215,16 +249,18 @@ impl Attention {
     }
 }
 
-/// Softmax of every row in place; the log-sum-exp of each goes to `lse`.
-fn softmax_rows<T: Real>(s: &mut [T], lse: &mut [T]) {
-    let n = s.len() / lse.len();
-    for (row, lse) in s.chunks_mut(n).zip(lse) {
-        let max = row.iter().fold(row[0], |m, &v| m.max(v));
-        row.iter_mut().for_each(|v| *v = (*v - max).exp());
-        let sum = row.iter().fold(T::ZERO, |a, &v| a + v);
-        let inv = T::ONE / sum;
-        row.iter_mut().for_each(|v| *v *= inv);
-        *lse = max + sum.ln();
+wide! {
+    /// Softmax of every row in place; the log-sum-exp of each goes to `lse`.
+    fn softmax_rows(s: &mut [T], lse: &mut [T]) {
+        let n = s.len() / lse.len();
+        for (row, lse) in s.chunks_mut(n).zip(lse) {
+            let max = T::largest(row);
+            row.iter_mut().for_each(|v| *v = (*v - max).exp());
+            let sum = T::sum1(row, |v| v);
+            let inv = T::ONE / sum;
+            row.iter_mut().for_each(|v| *v *= inv);
+            *lse = max + sum.ln();
+        }
     }
 }
 
@@ -304,6 +340,20 @@ pub(crate) fn sample_sizes() -> Vec<(usize, usize, usize, AttentionSpec)> {
 #[cfg(test)]
 mod tests {
     use super::AttentionSpec;
+
+    /// The map that kernels read against the definition of a row.
+    #[test]
+    fn biases_follow_the_table() {
+        for grid in [(1, 1), (2, 3), (3, 2), (1, 5), (7, 4)] {
+            let spec = AttentionSpec { heads: 2, grid: Some(grid) };
+            let n = grid.0 * grid.1 + 1;
+            let table: Vec<f64> = (0..2 * spec.table_rows()).map(|i| i as f64).collect();
+            for (at, &b) in spec.biases(&table, n).iter().enumerate() {
+                let (head, i, j) = (at / (n * n), at / n % n, at % n);
+                assert_eq!(b, (2 * spec.table_row(i, j) + head) as f64, "{grid:?} {head} {i} {j}");
+            }
+        }
+    }
 
     /// The worked examples of beit-spec §2.3.
     #[test]

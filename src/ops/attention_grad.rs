@@ -6,7 +6,7 @@
 use super::attention::{AttentionSize, AttentionSpec, in_lanes, scores, with_table};
 use super::{Access, Arg, Caps, KernelCall, Kernels};
 use super::{Args, Op, arity, cpu_kernel, expect_elements};
-use crate::cpu::{Mat, Real, par_map};
+use crate::cpu::{Mat, Real, par_map, wide};
 use crate::error::Result;
 use crate::graph::TensorType;
 
@@ -16,8 +16,8 @@ pub(crate) struct AttentionGrad {
     pub spec: AttentionSpec,
 }
 
-/// Images per partial sum of the table gradient (part of the definition, so that results do not depend on threads).
-const IMAGES_PER_PART: usize = 8;
+/// Partial sums of the table gradient at most; fixed, so that results do not depend on threads.
+const PARTS: usize = 16;
 
 /// δ of every query row, and the map of summed score gradients, on a GPU.
 const DELTA: Arg = Arg::Scratch(0);
@@ -87,14 +87,14 @@ impl AttentionGrad {
         let size = AttentionSize::of(args.ty(1), self.spec.heads);
         let (n, d, heads) = (size.tokens, size.width(), size.heads);
         let (d_o, qkv, o, lse) = (args.real(0), args.real(1), args.real(2), args.real(3));
-        let biases: Option<Vec<Vec<T>>> =
-            self.spec.grid.map(|_| (0..heads).map(|h| self.spec.bias(args.real(4), h, n)).collect());
+        let biases = self.spec.biases(args.real(4), n);
         let dqkv = args.out(0);
-        let parts: Vec<Vec<T>> = par_parts(dqkv, IMAGES_PER_PART * n * 3 * d, |p, block| {
-            let mut dbias = vec![T::ZERO; if biases.is_some() { heads * n * n } else { 0 }];
+        let per_part = size.batch.div_ceil(PARTS).max(1);
+        let parts: Vec<Vec<T>> = par_parts(dqkv, per_part * n * 3 * d, |p, block| {
+            let mut dbias = vec![T::ZERO; biases.len()];
             let mut work = (vec![T::ZERO; n * n], vec![T::ZERO; n * n]);
             for (i, dqkv) in block.chunks_mut(n * 3 * d).enumerate() {
-                let b = p * IMAGES_PER_PART + i;
+                let b = p * per_part + i;
                 let image = Image {
                     d_o: &d_o[b * n * d..][..n * d],
                     qkv: &qkv[b * n * 3 * d..][..n * 3 * d],
@@ -102,10 +102,9 @@ impl AttentionGrad {
                     lse: &lse[b * heads * n..][..heads * n],
                 };
                 for h in 0..heads {
-                    let bias = biases.as_ref().map(|b| b[h].as_slice());
-                    head_grad(&size, &image, h, bias, &mut work, dqkv);
-                    if bias.is_some() {
-                        dbias[h * n * n..][..n * n].iter_mut().zip(&work.1).for_each(|(s, &v)| *s += v);
+                    head_grad(&size, &image, h, biases.chunks(n * n).nth(h), &mut work, dqkv);
+                    if let Some(dbias) = dbias.chunks_mut(n * n).nth(h) {
+                        add(&work.1, dbias);
                     }
                 }
             }
@@ -118,11 +117,33 @@ impl AttentionGrad {
 
     /// Sums the score gradients of every pair into its table row.
     fn gather_table<T: Real>(&self, parts: &[Vec<T>], n: usize, dtable: &mut [T]) {
-        dtable.fill(T::ZERO);
-        for part in parts {
-            for (hij, &v) in part.iter().enumerate() {
-                let (h, ij) = (hij / (n * n), hij % (n * n));
-                dtable[self.spec.table_row(ij / n, ij % n) * self.spec.heads + h] += v;
+        let (heads, rows) = (self.spec.heads, self.spec.table_rows());
+        let columns = par_map(heads, |h| {
+            let mut column = vec![T::ZERO; rows];
+            parts.iter().for_each(|part| self.gather_column(&part[h * n * n..][..n * n], n, &mut column));
+            column
+        });
+        for (r, row) in dtable.chunks_mut(heads).enumerate() {
+            // Pairs of patches come last row first, so that they run along memory.
+            let at = if r + 3 < rows { rows - 4 - r } else { r };
+            row.iter_mut().zip(&columns).for_each(|(d, column)| *d = column[at]);
+        }
+    }
+
+    /// Adds one head's map `[N,N]` to its column of the table; the rows of pairs of patches are in reverse order.
+    fn gather_column<T: Real>(&self, map: &[T], n: usize, column: &mut [T]) {
+        let rows = column.len();
+        let gw = self.spec.grid.map_or(1, |g| g.1);
+        for (i, row) in map.chunks(n).enumerate() {
+            if i == 0 {
+                column[rows - 1] += row[0];
+                row[1..].iter().for_each(|&v| column[rows - 3] += v);
+                continue;
+            }
+            column[rows - 2] += row[0];
+            for (jy, cells) in row[1..].chunks(gw).enumerate() {
+                let first = self.spec.run(i, jy, gw);
+                column[first..first + gw].iter_mut().zip(cells).for_each(|(s, &v)| *s += v);
             }
         }
     }
@@ -151,20 +172,17 @@ fn head_grad<T: Real>(
     dqkv: &mut [T],
 ) {
     let (n, d, hd) = (size.tokens, size.width(), size.hd);
-    let alone = size.batch <= IMAGES_PER_PART;
+    let alone = size.batch == 1;
     scores(size, image.qkv, h, bias, p);
     let d_o = Mat { data: &image.d_o[h * hd..], row: d, col: 1 };
     let v = size.part(image.qkv, 2, h);
     T::gemm((n, n, hd), d_o, Mat { data: v.data, row: v.col, col: v.row }, ds, n, false, alone);
-    for i in 0..n {
-        let (d_o, o) = (&image.d_o[i * d + h * hd..][..hd], &image.o[i * d + h * hd..][..hd]);
-        let delta = d_o.iter().zip(o).fold(T::ZERO, |s, (&a, &b)| s + a * b);
-        let lse = image.lse[h * n + i];
-        for (p, ds) in p[i * n..][..n].iter_mut().zip(&mut ds[i * n..][..n]) {
-            *p = (*p - lse).exp();
-            *ds = *p * (*ds - delta);
-        }
-    }
+    let (d_o_rows, o_rows) = (image.d_o.chunks(d), image.o.chunks(d));
+    let delta: Vec<T> = d_o_rows
+        .zip(o_rows)
+        .map(|(a, b)| T::sum2(&a[h * hd..][..hd], &b[h * hd..][..hd], |a, b| a * b))
+        .collect();
+    grad_rows(p, ds, &image.lse[h * n..][..n], &delta);
     let (q, k) = (size.part(image.qkv, 0, h), size.part(image.qkv, 1, h));
     let (rows, cols) = (|m| Mat { data: m, row: n, col: 1 }, |m| Mat { data: m, row: 1, col: n });
     let at = |which: usize| which * d + h * hd;
@@ -176,6 +194,26 @@ fn head_grad<T: Real>(
         for which in 0..2 {
             row[at(which)..][..hd].iter_mut().for_each(|x| *x *= scale);
         }
+    }
+}
+
+wide! {
+    /// Scores `p` become probabilities, and `ds` (dP) becomes the gradient of the scores.
+    fn grad_rows(p: &mut [T], ds: &mut [T], lse: &[T], delta: &[T]) {
+        let n = p.len() / lse.len();
+        let rows = p.chunks_mut(n).zip(ds.chunks_mut(n)).zip(lse.iter().zip(delta));
+        for ((p, ds), (&lse, &delta)) in rows {
+            for (p, ds) in p.iter_mut().zip(ds) {
+                *p = (*p - lse).exp();
+                *ds = *p * (*ds - delta);
+            }
+        }
+    }
+}
+
+wide! {
+    fn add(x: &[T], sum: &mut [T]) {
+        sum.iter_mut().zip(x).for_each(|(s, &v)| *s += v);
     }
 }
 

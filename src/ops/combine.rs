@@ -1,12 +1,14 @@
 //! `y = a + s·b` where `s` is an input that changes from step to step (the KL weight of the tokenizer's loss).
 
 use super::{Args, Op, Vjp, arity, cpu_kernel, expect_elements};
-use crate::cpu::Real;
+use crate::cpu::{Real, par_chunks};
 use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
 use super::units::vector;
 use super::{Caps, KernelCall, Kernels};
+
+const CHUNK: usize = 8192;
 
 /// `y` like `a`, from `a`, `b`, `s[1]`.
 #[derive(Debug, Clone)]
@@ -27,9 +29,10 @@ pub fn combine(g: &mut Graph, a: Var, b: Var, s: Var) -> Result<Var> {
 impl Combine {
     fn run<T: Real>(&self, args: &mut Args<'_, T>) {
         let (a, b, s) = (args.real(0), args.real(1), args.real(2)[0]);
-        for ((y, &a), &b) in args.out(0).iter_mut().zip(a).zip(b) {
-            *y = a + s * b;
-        }
+        par_chunks(args.out(0), CHUNK, |i, y| {
+            let at = i * CHUNK;
+            y.iter_mut().zip(&a[at..]).zip(&b[at..]).for_each(|((y, &a), &b)| *y = a + s * b);
+        });
     }
 }
 
@@ -64,7 +67,9 @@ impl Op for Combine {
 impl ScaleBy {
     fn run<T: Real>(&self, args: &mut Args<'_, T>) {
         let (a, s) = (args.real(0), args.real(1)[0]);
-        args.out(0).iter_mut().zip(a).for_each(|(y, &a)| *y = s * a);
+        par_chunks(args.out(0), CHUNK, |i, y| {
+            y.iter_mut().zip(&a[i * CHUNK..]).for_each(|(y, &a)| *y = s * a);
+        });
     }
 }
 

@@ -4,7 +4,7 @@
 //! positions of a batch are pooled (beit-spec §5.1). An empty pool gives 0, not NaN.
 
 use super::{Args, Op, Vjp, arity, cpu_kernel, expect_elements};
-use crate::cpu::{Real, chunked_sum, par_chunks};
+use crate::cpu::{Real, chunked_sum, par_chunks, par_rows, wide};
 use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
@@ -39,18 +39,23 @@ pub fn cross_entropy(g: &mut Graph, logits: Var, labels: Var, weights: Var) -> R
     Ok(CrossEntropyOut { loss: out[0], accuracy: out[1], rows: out[2] })
 }
 
-/// Log-sum-exp, nll and correctness of one row.
-pub(crate) fn row_statistics<T: Real>(logits: &[T], label: usize, row: &mut [T]) {
-    let (mut best, mut max) = (0, logits[0]);
-    for (i, &l) in logits.iter().enumerate() {
-        if l > max {
-            (best, max) = (i, l);
-        }
+wide! {
+    /// Log-sum-exp, nll and correctness of one row.
+    pub(crate) fn row_statistics(logits: &[T], label: usize, row: &mut [T]) {
+        let max = T::largest(logits);
+        let lse = max + T::sum1(logits, |l| (l - max).exp()).ln();
+        let hit = logits.get(label).copied().unwrap_or(T::ZERO);
+        // Correct if the label is the first of the largest; the search is for the few rows where it may be.
+        let correct = hit == max && logits.iter().position(|&l| l == max) == Some(label);
+        row.copy_from_slice(&[lse, lse - hit, if correct { T::ONE } else { T::ZERO }]);
     }
-    let sum = logits.iter().fold(T::ZERO, |s, &l| s + (l - max).exp());
-    let lse = max + sum.ln();
-    let hit = logits.get(label).copied().unwrap_or(T::ZERO);
-    row.copy_from_slice(&[lse, lse - hit, if best == label { T::ONE } else { T::ZERO }]);
+}
+
+wide! {
+    /// `factor·softmax`, given the log-sum-exp.
+    pub(crate) fn scaled_softmax(logits: &[T], lse: T, factor: T, out: &mut [T]) {
+        out.iter_mut().zip(logits).for_each(|(d, &l)| *d = factor * (l - lse).exp());
+    }
 }
 
 /// Weighted sums of nll and correctness, in a fixed order.
@@ -66,7 +71,7 @@ impl CrossEntropy {
         let v = args.ty(0).cols();
         let (logits, labels, weights) = (args.real(0), args.words(1), args.real(2));
         let (loss, accuracy, rows) = (args.out(0), args.out(1), args.out(2));
-        par_chunks(rows, 3, |m, row| row_statistics(&logits[m * v..][..v], labels[m] as usize, row));
+        par_rows(rows, 3, v, |m, row| row_statistics(&logits[m * v..][..v], labels[m] as usize, row));
         (loss[0], accuracy[0]) = totals(rows, weights);
     }
 }
@@ -122,9 +127,7 @@ impl CrossEntropyGrad {
             (args.real(0)[0], args.real(1), args.words(2), args.real(3), args.real(4));
         par_chunks(args.out(0), v, |m, dlogits| {
             let (factor, lse) = (dloss * weights[m], rows[3 * m]);
-            for (d, &l) in dlogits.iter_mut().zip(&logits[m * v..]) {
-                *d = factor * (l - lse).exp();
-            }
+            scaled_softmax(&logits[m * v..], lse, factor, dlogits);
             if let Some(d) = dlogits.get_mut(labels[m] as usize) {
                 *d -= factor;
             }

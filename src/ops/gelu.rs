@@ -1,7 +1,7 @@
 //! GELU in its exact form, `x·½(1 + erf(x/√2))`.
 
 use super::{Args, Op, Vjp, arity, cpu_kernel, expect_elements};
-use crate::cpu::{Real, par_chunks};
+use crate::cpu::{Real, par_chunks, wide};
 use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
@@ -34,9 +34,23 @@ fn phi<T: Real>(x: T) -> T {
 impl Gelu {
     fn run<T: Real>(&self, args: &mut Args<'_, T>) {
         let x = args.real(0);
-        par_chunks(args.out(0), CHUNK, |i, y| {
-            y.iter_mut().zip(&x[i * CHUNK..]).for_each(|(y, &x)| *y = x * phi(x));
-        });
+        par_chunks(args.out(0), CHUNK, |i, y| forward(&x[i * CHUNK..], y));
+    }
+}
+
+wide! {
+    fn forward(x: &[T], y: &mut [T]) {
+        y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * phi(x));
+    }
+}
+
+wide! {
+    fn backward(dy: &[T], x: &[T], dx: &mut [T]) {
+        let inv_sqrt_tau = T::of(0.398_942_280_401_432_7);
+        for ((dx, &dy), &x) in dx.iter_mut().zip(dy).zip(x) {
+            let density = inv_sqrt_tau * (T::of(-0.5) * x * x).exp();
+            *dx = dy * (phi(x) + x * density);
+        }
     }
 }
 
@@ -68,14 +82,7 @@ impl Op for Gelu {
 impl GeluGrad {
     fn run<T: Real>(&self, args: &mut Args<'_, T>) {
         let (dy, x) = (args.real(0), args.real(1));
-        let inv_sqrt_tau = T::of(0.398_942_280_401_432_7);
-        par_chunks(args.out(0), CHUNK, |i, y| {
-            let at = i * CHUNK;
-            for ((y, &d), &x) in y.iter_mut().zip(&dy[at..]).zip(&x[at..]) {
-                let density = inv_sqrt_tau * (T::of(-0.5) * x * x).exp();
-                *y = d * (phi(x) + x * density);
-            }
-        });
+        par_chunks(args.out(0), CHUNK, |i, dx| backward(&dy[i * CHUNK..], &x[i * CHUNK..], dx));
     }
 }
 

@@ -3,7 +3,7 @@
 //! The noise G = −ln(−ln U) is drawn from the key, one draw per element, or given as an operand (golden tests).
 
 use super::{Args, Op, Vjp, arity, cpu_kernel, expect_elements};
-use crate::cpu::{Real, par_chunks};
+use crate::cpu::{Real, par_chunks, wide};
 use crate::error::Result;
 use crate::graph::{DType, Graph, TensorType, Var};
 use crate::rng::Key;
@@ -45,19 +45,42 @@ impl GumbelSoftmax {
             _ => None,
         };
         par_chunks(args.out(0), v, |r, y| {
-            for (i, y) in y.iter_mut().enumerate() {
-                let at = r * v + i;
-                let g = match key {
-                    Some(key) => -(-T::of(f64::from(key.uniform(at as u32))).ln()).ln(),
-                    None => noise[at],
-                };
-                *y = (logits[at] + g) * inv_tau;
+            match key {
+                Some(key) => draw(key, (r * v) as u32, y),
+                None => y.copy_from_slice(&noise[r * v..][..v]),
             }
-            let max = y.iter().fold(y[0], |m, &x| m.max(x));
-            y.iter_mut().for_each(|x| *x = (*x - max).exp());
-            let inv = T::ONE / y.iter().fold(T::ZERO, |s, &x| s + x);
-            y.iter_mut().for_each(|x| *x *= inv);
+            relax(&logits[r * v..][..v], inv_tau, y);
         });
+    }
+}
+
+wide! {
+    /// Gumbel noise of consecutive indices.
+    fn draw(key: Key, first: u32, y: &mut [T]) {
+        for (i, y) in y.iter_mut().enumerate() {
+            let uniform = T::of(f64::from(key.uniform(first.wrapping_add(i as u32))));
+            *y = -(-uniform.ln()).ln();
+        }
+    }
+}
+
+wide! {
+    /// `softmax((logits + y)/τ)` into `y`.
+    fn relax(logits: &[T], inv_tau: T, y: &mut [T]) {
+        y.iter_mut().zip(logits).for_each(|(y, &l)| *y = (l + *y) * inv_tau);
+        let max = T::largest(y);
+        y.iter_mut().for_each(|x| *x = (*x - max).exp());
+        let inv = T::ONE / T::sum1(y, |x| x);
+        y.iter_mut().for_each(|x| *x *= inv);
+    }
+}
+
+wide! {
+    fn grad_row(dy: &[T], y: &[T], inv_tau: T, dx: &mut [T]) {
+        let dot = T::sum2(dy, y, |a, b| a * b);
+        for ((dx, &dy), &y) in dx.iter_mut().zip(dy).zip(y) {
+            *dx = y * (dy - dot) * inv_tau;
+        }
     }
 }
 
@@ -99,11 +122,7 @@ impl SoftmaxGrad {
         let v = args.ty(1).cols();
         let (dy, y, inv_tau) = (args.real(0), args.real(1), T::ONE / args.real(2)[0]);
         par_chunks(args.out(0), v, |r, dx| {
-            let (dy, y) = (&dy[r * v..][..v], &y[r * v..][..v]);
-            let dot = dy.iter().zip(y).fold(T::ZERO, |s, (&a, &b)| s + a * b);
-            for ((dx, &dy), &y) in dx.iter_mut().zip(dy).zip(y) {
-                *dx = y * (dy - dot) * inv_tau;
-            }
+            grad_row(&dy[r * v..][..v], &y[r * v..][..v], inv_tau, dx);
         });
     }
 }

@@ -8,7 +8,7 @@ use super::gemm::{Gemm, Matrix};
 use super::units::vector;
 use super::{Access, Arg, Caps, KernelCall, Kernels};
 use super::{Args, CrossEntropyOut, Op, Vjp, arity, cpu_kernel, expect_elements};
-use crate::cpu::{Mat, Real};
+use crate::cpu::{Mat, Real, par_chunks, par_rows, wide};
 use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
@@ -43,17 +43,19 @@ pub fn head_loss(
 fn logits<T: Real>(x: &[T], w: &[T], b: &[T], out: &mut [T]) {
     let v = b.len();
     let (rows, d) = (out.len() / v, w.len() / v);
-    out.chunks_mut(v).for_each(|row| row.copy_from_slice(b));
-    T::gemm(
-        (rows, v, d),
-        Mat { data: x, row: d, col: 1 },
-        Mat { data: w, row: 1, col: d },
-        out,
-        v,
-        true,
-        true,
-    );
+    let (x, w) = (Mat { data: x, row: d, col: 1 }, Mat { data: w, row: 1, col: d });
+    T::gemm_bias((rows, v, d), x, w, b, out);
 }
+
+wide! {
+    /// Logits become `factor·softmax`, given the log-sum-exp.
+    fn softmax_in_place(row: &mut [T], lse: T, factor: T) {
+        row.iter_mut().for_each(|l| *l = factor * (*l - lse).exp());
+    }
+}
+
+/// Columns that one task adds up on the CPU.
+const COLUMNS: usize = 512;
 
 /// Bytes of logits that are in memory at once on a GPU.
 const LOGITS_BYTES: usize = 32 << 20;
@@ -115,9 +117,9 @@ impl HeadLoss {
             let count = rows.len() / 3;
             let out = &mut chunk[..count * v];
             logits(&x[c * ROWS * d..][..count * d], w, b, out);
-            for (i, row) in rows.chunks_mut(3).enumerate() {
+            par_rows(rows, 3, v, |i, row| {
                 row_statistics(&out[i * v..][..v], labels[c * ROWS + i] as usize, row);
-            }
+            });
         }
         (loss[0], accuracy[0]) = totals(rows, weights);
     }
@@ -179,17 +181,22 @@ impl HeadLossGrad {
             let x = &x[first * d..][..count * d];
             let dl = &mut chunk[..count * v];
             logits(x, w, b, dl);
-            for (i, row) in dl.chunks_mut(v).enumerate() {
+            par_chunks(dl, v, |i, row| {
                 let (factor, lse) = (dloss * weights[first + i], stats[3 * (first + i)]);
-                row.iter_mut().for_each(|l| *l = factor * (*l - lse).exp());
+                softmax_in_place(row, lse, factor);
                 if let Some(l) = row.get_mut(labels[first + i] as usize) {
                     *l -= factor;
                 }
-                db.iter_mut().zip(row.iter()).for_each(|(s, &l)| *s += l);
-            }
-            let rows = Mat { data: &*dl, row: v, col: 1 };
+            });
+            let dl = &*dl;
+            par_chunks(db, COLUMNS, |i, db| {
+                for row in dl.chunks(v) {
+                    db.iter_mut().zip(&row[i * COLUMNS..]).for_each(|(s, &l)| *s += l);
+                }
+            });
+            let rows = Mat { data: dl, row: v, col: 1 };
             T::gemm((count, d, v), rows, Mat { data: w, row: d, col: 1 }, dx, d, false, true);
-            let cols = Mat { data: &*dl, row: 1, col: v };
+            let cols = Mat { data: dl, row: 1, col: v };
             T::gemm((v, d, count), cols, Mat { data: x, row: d, col: 1 }, dw, d, true, true);
         }
     }

@@ -1,7 +1,7 @@
 //! KL divergence of softmax(logits) to the uniform distribution, per row: `ln V + Σ q ln q` (beit-spec §3.5).
 
 use super::{Args, Op, Vjp, arity, cpu_kernel, expect_elements};
-use crate::cpu::{Real, par_chunks};
+use crate::cpu::{Real, par_chunks, par_rows, wide};
 use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
@@ -24,17 +24,24 @@ pub fn kl_uniform(g: &mut Graph, logits: Var) -> Result<Var> {
     g.apply(KlUniform, &[logits])
 }
 
-/// Log-sum-exp and Σ q ln q of one row.
-fn negative_entropy<T: Real>(logits: &[T]) -> (T, T) {
-    let max = logits.iter().fold(logits[0], |m, &x| m.max(x));
-    let (mut sum, mut weighted) = (T::ZERO, T::ZERO);
-    for &l in logits {
-        let e = (l - max).exp();
-        sum += e;
-        weighted += e * (l - max);
+wide! {
+    /// Log-sum-exp and Σ q ln q of one row.
+    fn negative_entropy(logits: &[T]) -> (T, T) {
+        let max = T::largest(logits);
+        let sum = T::sum1(logits, |l| (l - max).exp());
+        let weighted = T::sum1(logits, |l| (l - max).exp() * (l - max));
+        let ln_sum = sum.ln();
+        (max + ln_sum, weighted / sum - ln_sum)
     }
-    let ln_sum = sum.ln();
-    (max + ln_sum, weighted / sum - ln_sum)
+}
+
+wide! {
+    fn grad_row(dkl: T, lse: T, negative_entropy: T, logits: &[T], dx: &mut [T]) {
+        for (dx, &l) in dx.iter_mut().zip(logits) {
+            let ln_q = l - lse;
+            *dx = dkl * ln_q.exp() * (ln_q - negative_entropy);
+        }
+    }
 }
 
 impl KlUniform {
@@ -42,7 +49,7 @@ impl KlUniform {
         let v = args.ty(0).cols();
         let logits = args.real(0);
         let ln_v = T::of((v as f64).ln());
-        par_chunks(args.out(0), 1, |r, kl| {
+        par_rows(args.out(0), 1, v, |r, kl| {
             kl[0] = ln_v + negative_entropy(&logits[r * v..][..v]).1;
         });
     }
@@ -82,10 +89,7 @@ impl KlUniformGrad {
         par_chunks(args.out(0), v, |r, dx| {
             let logits = &logits[r * v..][..v];
             let (lse, negative_entropy) = negative_entropy(logits);
-            for (dx, &l) in dx.iter_mut().zip(logits) {
-                let ln_q = l - lse;
-                *dx = dkl[r] * ln_q.exp() * (ln_q - negative_entropy);
-            }
+            grad_row(dkl[r], lse, negative_entropy, logits, dx);
         });
     }
 }

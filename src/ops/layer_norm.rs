@@ -1,7 +1,7 @@
 //! Layer norm over the innermost dimension, biased variance, affine (beit-spec §2.5).
 
 use super::{Args, Op, Vjp, arity, cpu_kernel, expect_elements};
-use crate::cpu::{Real, par_chunks, par_chunks2, par_map};
+use crate::cpu::{Real, par_chunks, par_chunks2, par_map, wide};
 use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
@@ -37,18 +37,62 @@ impl LayerNorm {
     fn run<T: Real>(&self, args: &mut Args<'_, T>) {
         let d = args.ty(0).cols();
         let (x, gamma, beta) = (args.real(0), args.real(1), args.real(2));
-        let (eps, inv_d) = (T::of(f64::from(self.eps)), T::of(1.0 / d as f64));
+        let eps = T::of(f64::from(self.eps));
         let (y, stats) = (args.out(0), args.out(1));
-        par_chunks2(y, stats, (d, 2), |r, y, stats| {
-            let x = &x[r * d..(r + 1) * d];
-            let mean = x.iter().fold(T::ZERO, |s, &v| s + v) * inv_d;
-            let variance = x.iter().fold(T::ZERO, |s, &v| s + (v - mean) * (v - mean)) * inv_d;
+        par_chunks2(y, stats, (ROWS * d, ROWS * 2), |block, y, stats| {
+            forward(&x[block * ROWS * d..], gamma, beta, eps, y, stats);
+        });
+    }
+}
+
+/// Rows that a CPU kernel takes at once.
+const ROWS: usize = 16;
+
+wide! {
+    /// Whole rows of `gamma.len()`.
+    fn forward(x: &[T], gamma: &[T], beta: &[T], eps: T, y: &mut [T], stats: &mut [T]) {
+        let d = gamma.len();
+        let inv_d = T::of(1.0 / d as f64);
+        for ((x, y), stats) in x.chunks(d).zip(y.chunks_mut(d)).zip(stats.chunks_mut(2)) {
+            let mean = T::sum1(x, |v| v) * inv_d;
+            let variance = T::sum1(x, |v| (v - mean) * (v - mean)) * inv_d;
             let rstd = T::ONE / (variance + eps).sqrt();
             for (((y, &x), &g), &b) in y.iter_mut().zip(x).zip(gamma).zip(beta) {
                 *y = (x - mean) * rstd * g + b;
             }
             stats.copy_from_slice(&[mean, rstd]);
-        });
+        }
+    }
+}
+
+wide! {
+    /// Whole rows of `gamma.len()`.
+    fn grad_input(dy: &[T], x: &[T], stats: &[T], gamma: &[T], dx: &mut [T]) {
+        let d = gamma.len();
+        let inv_d = T::of(1.0 / d as f64);
+        for (((dy, x), stats), dx) in dy.chunks(d).zip(x.chunks(d)).zip(stats.chunks(2)).zip(dx.chunks_mut(d)) {
+            let (mean, rstd) = (stats[0], stats[1]);
+            dx.iter_mut().zip(dy).zip(gamma).for_each(|((h, &dy), &g)| *h = dy * g);
+            let h_mean = T::sum1(dx, |h| h) * inv_d;
+            let hx_mean = T::sum2(dx, x, |h, x| h * (x - mean) * rstd) * inv_d;
+            for (dx, &x) in dx.iter_mut().zip(x) {
+                *dx = rstd * (*dx - h_mean - (x - mean) * rstd * hx_mean);
+            }
+        }
+    }
+}
+
+wide! {
+    /// Adds the rows' parts of the gradients of gamma and beta.
+    fn grad_params(dy: &[T], x: &[T], stats: &[T], dg: &mut [T], db: &mut [T]) {
+        let d = dg.len();
+        for ((dy, x), stats) in dy.chunks(d).zip(x.chunks(d)).zip(stats.chunks(2)) {
+            let (mean, rstd) = (stats[0], stats[1]);
+            for (((dg, db), &dy), &x) in dg.iter_mut().zip(db.iter_mut()).zip(dy).zip(x) {
+                *dg += dy * (x - mean) * rstd;
+                *db += dy;
+            }
+        }
     }
 }
 
@@ -93,20 +137,9 @@ impl LayerNormGradInput {
     fn run<T: Real>(&self, args: &mut Args<'_, T>) {
         let d = args.ty(1).cols();
         let (dy, x, gamma, stats) = (args.real(0), args.real(1), args.real(2), args.real(3));
-        let inv_d = T::of(1.0 / d as f64);
-        par_chunks(args.out(0), d, |r, dx| {
-            let (dy, x) = (&dy[r * d..(r + 1) * d], &x[r * d..(r + 1) * d]);
-            let (mean, rstd) = (stats[2 * r], stats[2 * r + 1]);
-            let (mut h_sum, mut hx_sum) = (T::ZERO, T::ZERO);
-            for ((&dy, &x), &g) in dy.iter().zip(x).zip(gamma) {
-                let h = dy * g;
-                h_sum += h;
-                hx_sum += h * (x - mean) * rstd;
-            }
-            let (h_mean, hx_mean) = (h_sum * inv_d, hx_sum * inv_d);
-            for (((dx, &dy), &x), &g) in dx.iter_mut().zip(dy).zip(x).zip(gamma) {
-                *dx = rstd * (dy * g - h_mean - (x - mean) * rstd * hx_mean);
-            }
+        par_chunks(args.out(0), ROWS * d, |block, dx| {
+            let at = block * ROWS;
+            grad_input(&dy[at * d..], &x[at * d..], &stats[2 * at..], gamma, dx);
         });
     }
 }
@@ -142,14 +175,8 @@ impl LayerNormGradParams {
         let rows = args.ty(1).rows();
         let parts = par_map(rows.div_ceil(block), |p| {
             let (mut dg, mut db) = (vec![T::ZERO; d], vec![T::ZERO; d]);
-            for r in p * block..rows.min((p + 1) * block) {
-                let (mean, rstd) = (stats[2 * r], stats[2 * r + 1]);
-                let (dy, x) = (&dy[r * d..(r + 1) * d], &x[r * d..(r + 1) * d]);
-                for (((dg, db), &dy), &x) in dg.iter_mut().zip(&mut db).zip(dy).zip(x) {
-                    *dg += dy * (x - mean) * rstd;
-                    *db += dy;
-                }
-            }
+            let (first, last) = (p * block, rows.min((p + 1) * block));
+            grad_params(&dy[first * d..last * d], &x[first * d..], &stats[2 * first..], &mut dg, &mut db);
             (dg, db)
         });
         let (dgamma, dbeta) = (args.out(0), args.out(1));

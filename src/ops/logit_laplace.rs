@@ -4,7 +4,7 @@
 //! `nll = |logit(t) − μ|·exp(−ln b) + ln b + ln 2 + ln(t(1−t))`.
 
 use super::{Args, Op, Vjp, arity, cpu_kernel, expect_elements};
-use crate::cpu::{Real, par_chunks};
+use crate::cpu::{Real, par_chunks, wide};
 use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
@@ -30,6 +30,7 @@ pub fn logit_laplace(g: &mut Graph, params: Var, target: Var) -> Result<Var> {
     g.apply(LogitLaplace, &[params, target])
 }
 
+#[inline(always)]
 fn logit<T: Real>(t: T) -> T {
     (t / (T::ONE - t)).ln()
 }
@@ -38,14 +39,46 @@ impl LogitLaplace {
     fn run<T: Real>(&self, args: &mut Args<'_, T>) {
         let c = args.ty(1).cols();
         let (params, target) = (args.real(0), args.real(1));
-        let ln2 = T::of(std::f64::consts::LN_2);
-        par_chunks(args.out(0), c, |r, nll| {
-            let (mu, ln_b) = params[r * 2 * c..][..2 * c].split_at(c);
-            for (i, nll) in nll.iter_mut().enumerate() {
-                let t = target[r * c + i];
-                *nll = (logit(t) - mu[i]).abs() * (-ln_b[i]).exp() + ln_b[i] + ln2 + (t * (T::ONE - t)).ln();
-            }
+        par_chunks(args.out(0), BLOCK * c, |block, nll| {
+            let at = block * BLOCK * c;
+            // μ and ln b of a block side by side, so that the arithmetic runs along memory.
+            let mut scale = vec![T::ZERO; nll.len()];
+            split(&params[2 * at..], c, nll, &mut scale);
+            forward(&target[at..], &scale, nll);
         });
+    }
+}
+
+/// Pixels that a CPU kernel takes at once.
+const BLOCK: usize = 256;
+
+/// Separates μ and ln b of pixels of `c` channels.
+fn split<T: Real>(params: &[T], c: usize, mu: &mut [T], ln_b: &mut [T]) {
+    for ((p, mu), ln_b) in params.chunks(2 * c).zip(mu.chunks_mut(c)).zip(ln_b.chunks_mut(c)) {
+        mu.copy_from_slice(&p[..c]);
+        ln_b.copy_from_slice(&p[c..]);
+    }
+}
+
+wide! {
+    /// nll of values; `nll` comes holding μ.
+    fn forward(target: &[T], ln_b: &[T], nll: &mut [T]) {
+        let ln2 = T::of(std::f64::consts::LN_2);
+        for ((nll, &t), &ln_b) in nll.iter_mut().zip(target).zip(ln_b) {
+            *nll = (logit(t) - *nll).abs() * (-ln_b).exp() + ln_b + ln2 + (t * (T::ONE - t)).ln();
+        }
+    }
+}
+
+wide! {
+    /// `mu` and `ln_b` come holding the parameters and leave holding their cotangents.
+    fn backward(target: &[T], dnll: &[T], mu: &mut [T], ln_b: &mut [T]) {
+        for (((mu, ln_b), &t), &d) in mu.iter_mut().zip(ln_b).zip(target).zip(dnll) {
+            let (residual, inv_b) = (logit(t) - *mu, (-*ln_b).exp());
+            let slope = if residual > T::ZERO { -d } else { d };
+            *mu = if residual == T::ZERO { T::ZERO } else { slope * inv_b };
+            *ln_b = d * (T::ONE - residual.abs() * inv_b);
+        }
     }
 }
 
@@ -84,20 +117,14 @@ impl LogitLaplaceGrad {
     fn run<T: Real>(&self, args: &mut Args<'_, T>) {
         let c = args.ty(2).cols();
         let (dnll, params, target) = (args.real(0), args.real(1), args.real(2));
-        par_chunks(args.out(0), 2 * c, |r, out| {
-            let (mu, ln_b) = params[r * 2 * c..][..2 * c].split_at(c);
-            let (dmu, dln_b) = out.split_at_mut(c);
-            for i in 0..c {
-                let (d, residual) = (dnll[r * c + i], logit(target[r * c + i]) - mu[i]);
-                let inv_b = (-ln_b[i]).exp();
-                dmu[i] = if residual > T::ZERO {
-                    -d * inv_b
-                } else if residual < T::ZERO {
-                    d * inv_b
-                } else {
-                    T::ZERO
-                };
-                dln_b[i] = d * (T::ONE - residual.abs() * inv_b);
+        par_chunks(args.out(0), BLOCK * 2 * c, |block, out| {
+            let at = block * BLOCK * c;
+            let (mut mu, mut ln_b) = (vec![T::ZERO; out.len() / 2], vec![T::ZERO; out.len() / 2]);
+            split(&params[2 * at..], c, &mut mu, &mut ln_b);
+            backward(&target[at..], &dnll[at..], &mut mu, &mut ln_b);
+            for ((out, mu), ln_b) in out.chunks_mut(2 * c).zip(mu.chunks(c)).zip(ln_b.chunks(c)) {
+                out[..c].copy_from_slice(mu);
+                out[c..].copy_from_slice(ln_b);
             }
         });
     }

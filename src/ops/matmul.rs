@@ -55,13 +55,13 @@ impl Matmul {
     fn run<T: Real>(&self, args: &mut Args<'_, T>) {
         let Matmul { m, n, k, .. } = *self;
         let (a, b, c) = (args.real(0), args.real(1), args.out(0));
-        if self.bias {
-            let bias = args.real(2);
-            c.chunks_mut(n).for_each(|row| row.copy_from_slice(bias));
-        }
         let a = if self.ta { Mat { data: a, row: 1, col: m } } else { Mat { data: a, row: k, col: 1 } };
         let b = if self.tb { Mat { data: b, row: 1, col: k } } else { Mat { data: b, row: n, col: 1 } };
-        T::gemm((m, n, k), a, b, c, n, self.bias, true);
+        if self.bias {
+            T::gemm_bias((m, n, k), a, b, args.real(2), c);
+        } else {
+            T::gemm((m, n, k), a, b, c, n, false, true);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Max-pooling 2×2, stride 2, of NHWC images; on ties the first of the four (row-major) wins.
 
 use super::{Args, Op, Vjp, arity, cpu_kernel};
-use crate::cpu::{Real, par_chunks};
+use crate::cpu::{Real, par_chunks, wide};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, TensorType, Var};
 
@@ -80,17 +80,29 @@ impl MaxPoolGrad {
             if row / 2 == h / 2 {
                 return;
             }
-            for px in 0..w / 2 {
+            for (px, dx) in dx.chunks_exact_mut(2 * c).enumerate() {
                 let pixel = (image * (h / 2) + row / 2) * (w / 2) + px;
-                for ch in 0..c {
-                    let value = |q: usize| x[cell(pixel, q, h, w) * c + ch];
-                    let best = (1..4).fold(0, |best, q| if value(q) > value(best) { q } else { best });
-                    if best / 2 == row % 2 {
-                        dx[(2 * px + best % 2) * c + ch] = dy[pixel * c + ch];
-                    }
-                }
+                let pair = |q: usize| &x[cell(pixel, q, h, w) * c..][..2 * c];
+                window_grad(&dy[pixel * c..][..c], pair(0), pair(2), row % 2, dx);
             }
         });
+    }
+}
+
+wide! {
+    /// One row (0 or 1) of a window: each channel's cotangent goes to its first largest value. Rows hold two pixels.
+    fn window_grad(dy: &[T], upper: &[T], lower: &[T], row: usize, dx: &mut [T]) {
+        let c = dy.len();
+        let ((x0, x1), (x2, x3)) = (upper.split_at(c), lower.split_at(c));
+        let (left, right) = dx.split_at_mut(c);
+        for (ch, &dy) in dy.iter().enumerate() {
+            let (mut best, mut max) = (0, x0[ch]);
+            for (q, x) in [(1, x1[ch]), (2, x2[ch]), (3, x3[ch])] {
+                (best, max) = if x > max { (q, x) } else { (best, max) };
+            }
+            left[ch] = if best == 2 * row { dy } else { T::ZERO };
+            right[ch] = if best == 2 * row + 1 { dy } else { T::ZERO };
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::clip::NORM2;
 use super::{Args, Op, arity, cpu_kernel, expect_elements};
-use crate::cpu::{Real, par_chunks};
+use crate::cpu::{Real, par_rows};
 use crate::error::Result;
 use crate::graph::TensorType;
 
@@ -36,7 +36,7 @@ fn sum<T: Real>(x: &[T], f: impl Fn(f64) -> f64) -> f64 {
 impl Norm2 {
     fn run<T: Real>(&self, args: &mut Args<'_, T>) {
         let x = args.real(0);
-        par_chunks(args.out(0), 1, |p, partial| {
+        par_rows(args.out(0), 1, BLOCK, |p, partial| {
             let block = &x[p * BLOCK..x.len().min((p + 1) * BLOCK)];
             partial[0] = T::of(sum(block, |v| v * v));
         });

@@ -44,7 +44,14 @@ impl Patchify {
         let size = (t.dim(1), t.dim(2), t.dim(3));
         let x = args.real(0);
         par_chunks(args.out(0), size.2 * self.patch * self.patch, |row, y| {
-            y.iter_mut().enumerate().for_each(|(e, y)| *y = x[pixel(row, e, self.patch, size)]);
+            let (p, (_, w, c)) = (self.patch, size);
+            let corner = &x[pixel(row, 0, p, size)..];
+            for (ch, y) in y.chunks_mut(p * p).enumerate() {
+                for (line, y) in y.chunks_mut(p).enumerate() {
+                    let x = corner[line * w * c + ch..].iter().step_by(c);
+                    y.iter_mut().zip(x).for_each(|(y, &x)| *y = x);
+                }
+            }
         });
     }
 }

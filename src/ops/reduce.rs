@@ -95,7 +95,7 @@ pub fn mean(g: &mut Graph, x: Var) -> Result<Var> {
 impl Sum {
     fn run<T: Real>(&self, args: &mut Args<'_, T>) {
         let x = args.real(0);
-        let total = chunked_sum(x.len(), 4096, |r| x[r].iter().fold(T::ZERO, |a, &b| a + b));
+        let total = chunked_sum(x.len(), 4096, |r| T::sum1(&x[r], |v| v));
         args.out(0)[0] = total * T::of(f64::from(self.scale));
     }
 }
