@@ -1,5 +1,6 @@
 //! The float type of a CPU session: f32 (fast) or f64 (reference).
 
+use super::conv::{ConvShape, Forward, GradWeight};
 use super::gemm::Start;
 use super::math;
 use std::fmt::{Debug, Display};
@@ -85,6 +86,18 @@ pub trait Real:
         c.chunks_mut(size.1.max(1)).for_each(|row| row.copy_from_slice(bias));
         Self::gemm(size, a, b, c, size.1, true, true);
     }
+    /// Rows `first..` of the convolution of one padded image (see [`ConvShape`]) into `y[.., W, O]`; `packed` weights,
+    /// `bias[O]` or nothing.
+    fn convolve(
+        shape: ConvShape,
+        padded: &[Self],
+        packed: &[Self],
+        bias: &[Self],
+        first: usize,
+        y: &mut [Self],
+    );
+    /// Adds to packed weight gradients `dw` what rows `first..` of one image give, with `dy[.., W, O]`.
+    fn convolve_grad_weight(shape: ConvShape, padded: &[Self], dy: &[Self], first: usize, dw: &mut [Self]);
     /// The larger of two.
     #[inline(always)]
     fn max(self, other: Self) -> Self {
@@ -124,6 +137,26 @@ impl Real for f64 {
     }
     fn largest(x: &[f64]) -> f64 {
         x.iter().fold(x[0], |m, &v| if v > m { v } else { m })
+    }
+    /// Plain loops over pixels, taps and channels.
+    fn convolve(s: ConvShape, padded: &[f64], packed: &[f64], bias: &[f64], first: usize, y: &mut [f64]) {
+        for (pixel, y) in y.chunks_mut(s.o).enumerate() {
+            for (o, y) in y.iter_mut().enumerate() {
+                *y = bias.get(o).copied().unwrap_or(0.0);
+                for tap in 0..s.taps() {
+                    *y += padded[s.under(first, pixel, tap)] * packed[s.packed_at(tap, o)];
+                }
+            }
+        }
+    }
+    fn convolve_grad_weight(s: ConvShape, padded: &[f64], dy: &[f64], first: usize, dw: &mut [f64]) {
+        for (pixel, dy) in dy.chunks(s.o).enumerate() {
+            for (o, dy) in dy.iter().enumerate() {
+                for tap in 0..s.taps() {
+                    dw[s.packed_at(tap, o)] += dy * padded[s.under(first, pixel, tap)];
+                }
+            }
+        }
     }
     /// Three plain loops: the reference takes no shortcut.
     fn gemm(
@@ -225,6 +258,12 @@ impl Real for f32 {
             }
         }
         tail.iter().fold(fold(lanes, larger), |m, &v| larger(m, v))
+    }
+    fn convolve(shape: ConvShape, padded: &[f32], packed: &[f32], bias: &[f32], first: usize, y: &mut [f32]) {
+        pulp::Arch::new().dispatch(Forward { shape, padded, packed, bias, first, y });
+    }
+    fn convolve_grad_weight(shape: ConvShape, padded: &[f32], dy: &[f32], first: usize, dw: &mut [f32]) {
+        pulp::Arch::new().dispatch(GradWeight { shape, padded, dy, first, dw });
     }
     fn gemm(
         size: (usize, usize, usize),

@@ -8,9 +8,11 @@ use super::gemm::{Gemm, Matrix};
 use super::units::vector;
 use super::{Access, Arg, Caps, KernelCall, Kernels};
 use super::{Args, Op, Vjp, arity, col_sum, cpu_kernel, expect_elements, linear};
-use crate::cpu::{Mat, Real, par_chunks, par_map};
+use crate::cpu::{ConvShape, Real, par_chunks, par_map, par_rows};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, TensorType, Var};
+use std::any::Any;
+use std::cell::Cell;
 
 /// `y[B,H,W,O]` from `x[B,H,W,C]`, `w[O,C,k,k]`, `b[O]`.
 #[derive(Debug, Clone)]
@@ -26,8 +28,9 @@ pub(crate) struct Conv2dGradWeight {
     pub k: usize,
 }
 
-/// Images per partial sum of the weight gradient; part of the definition, so that results do not depend on threads.
-const IMAGES_PER_PART: usize = 2;
+/// Tasks that a convolution is cut into on the CPU, or partial sums of its weight gradient, about; fixed, so that results
+/// do not depend on threads.
+const PARTS: usize = 16;
 
 /// Convolution with bias; a 1×1 kernel becomes a matrix product.
 ///
@@ -62,57 +65,46 @@ impl ConvSize {
     pub(crate) fn taps(&self) -> usize {
         self.k * self.k * self.c
     }
+    fn shape(&self) -> ConvShape {
+        ConvShape { height: self.height, width: self.width, c: self.c, o: self.o, k: self.k }
+    }
+    /// Rows of an image that one task works on, a divisor of the height: whole images if there are many.
+    fn rows(&self) -> usize {
+        let most = (self.height * self.batch).div_ceil(PARTS).clamp(1, self.height);
+        (1..=most).rev().find(|r| self.height % r == 0).unwrap_or(1)
+    }
     fn flops(&self) -> u64 {
         2 * (self.batch * self.pixels()) as u64 * (self.taps() * self.o) as u64
     }
 }
 
-/// Gathers the rows of one image: `[H·W, k·k·C]`, zero outside the image.
-fn gather<T: Real>(s: &ConvSize, image: &[T], rows: &mut [T]) {
-    let (c, half) = (s.c, s.k / 2);
-    for (pixel, row) in rows.chunks_mut(s.taps()).enumerate() {
-        let (y, x) = (pixel / s.width, pixel % s.width);
-        for (tap, cell) in row.chunks_mut(c).enumerate() {
-            let (sy, sx) = ((y + tap / s.k).wrapping_sub(half), (x + tap % s.k).wrapping_sub(half));
-            if sy < s.height && sx < s.width {
-                cell.copy_from_slice(&image[(sy * s.width + sx) * c..][..c]);
-            } else {
-                cell.fill(T::ZERO);
-            }
-        }
-    }
+thread_local! {
+    /// Padded images, kept from one convolution to the next: fresh memory of this size costs as much as filling it.
+    static PADDED: Cell<Box<dyn Any>> = Cell::new(Box::new(()));
 }
 
-/// Convolves every image with weights packed as `[o, taps]`.
-fn convolve<T: Real>(s: &ConvSize, x: &[T], packed: &[T], bias: Option<&[T]>, y: &mut [T]) {
-    par_images(s.batch, y, s.pixels() * s.o, |image, y| {
-        let mut rows = vec![T::ZERO; s.pixels() * s.taps()];
-        gather(s, &x[image * s.pixels() * s.c..][..s.pixels() * s.c], &mut rows);
-        if let Some(bias) = bias {
-            y.chunks_mut(s.o).for_each(|pixel| pixel.copy_from_slice(bias));
-        }
-        let (a, b) =
-            (Mat { data: &rows, row: s.taps(), col: 1 }, Mat { data: packed, row: 1, col: s.taps() });
-        T::gemm((s.pixels(), s.o, s.taps()), a, b, y, s.o, bias.is_some(), s.batch == 1);
+/// Padded copies of all images, one after the other.
+fn pad<T: Real>(s: &ConvSize, x: &[T]) -> Vec<T> {
+    let kept = PADDED.with(|p| p.replace(Box::new(())));
+    let mut padded = kept.downcast::<Vec<T>>().map(|v| *v).unwrap_or_default();
+    padded.resize(s.batch * s.shape().padded(), T::ZERO);
+    let image = s.pixels() * s.c;
+    par_chunks(&mut padded, s.shape().padded(), |i, padded| s.shape().pad(&x[i * image..][..image], padded));
+    padded
+}
+
+fn keep<T: Real>(padded: Vec<T>) {
+    PADDED.with(|p| p.set(Box::new(padded)));
+}
+
+/// Convolves every image with packed weights.
+fn convolve<T: Real>(s: &ConvSize, x: &[T], packed: &[T], bias: &[T], y: &mut [T]) {
+    let (padded, shape, rows) = (pad(s, x), s.shape(), s.rows());
+    par_rows(y, rows * s.width * s.o, rows * s.width * s.o * s.taps(), |i, y| {
+        let (image, first) = (i * rows / s.height, i * rows % s.height);
+        T::convolve(shape, &padded[image * shape.padded()..][..shape.padded()], packed, bias, first, y);
     });
-}
-
-fn par_images<T: Real>(batch: usize, y: &mut [T], size: usize, work: impl Fn(usize, &mut [T]) + Sync + Send) {
-    if batch == 1 { work(0, y) } else { par_chunks(y, size, work) }
-}
-
-/// `[O,C,k,k]` to `[O, kh, kw, C]`.
-fn pack<T: Real>(s: &ConvSize, w: &[T]) -> Vec<T> {
-    let kk = s.k * s.k;
-    let mut packed = vec![T::ZERO; w.len()];
-    for o in 0..s.o {
-        for c in 0..s.c {
-            for t in 0..kk {
-                packed[(o * kk + t) * s.c + c] = w[(o * s.c + c) * kk + t];
-            }
-        }
-    }
-    packed
+    keep(padded);
 }
 
 /// Bytes of gathered rows that are in memory at once; larger images go through in chunks of pixels.
@@ -184,7 +176,9 @@ impl Conv2d {
     }
     fn run<T: Real>(&self, args: &mut Args<'_, T>) {
         let s = Self::size(args.in_types);
-        convolve(&s, args.real(0), &pack(&s, args.real(1)), Some(args.real(2)), args.out(0));
+        let (w, kk) = (args.real(1), s.k * s.k);
+        let packed = s.shape().pack(|tap, o| w[(o * s.c + tap % s.c) * kk + tap / s.c]);
+        convolve(&s, args.real(0), &packed, args.real(2), args.out(0));
     }
 }
 
@@ -238,15 +232,9 @@ impl Conv2dGradInput {
     fn run<T: Real>(&self, args: &mut Args<'_, T>) {
         let s = Self::size(args.in_types);
         let (w, kk) = (args.real(1), s.k * s.k);
-        let mut packed = vec![T::ZERO; w.len()];
-        for o in 0..s.o {
-            for c in 0..s.c {
-                for t in 0..kk {
-                    packed[(o * kk + t) * s.c + c] = w[(c * s.o + o) * kk + (kk - 1 - t)];
-                }
-            }
-        }
-        convolve(&s, args.real(0), &packed, None, args.out(0));
+        // Stored as [c, o, k, k] seen from here; the kernel is turned by half a circle.
+        let packed = s.shape().pack(|tap, o| w[(tap % s.c * s.o + o) * kk + (kk - 1 - tap / s.c)]);
+        convolve(&s, args.real(0), &packed, &[], args.out(0));
     }
 }
 
@@ -276,33 +264,29 @@ impl Conv2dGradWeight {
     }
     fn run<T: Real>(&self, args: &mut Args<'_, T>) {
         let s = self.size(args.in_types);
-        let (dy, x) = (args.real(0), args.real(1));
-        let parts = par_map(s.batch.div_ceil(IMAGES_PER_PART), |p| {
-            let mut part = vec![T::ZERO; s.o * s.taps()];
-            let mut rows = vec![T::ZERO; s.pixels() * s.taps()];
-            for image in p * IMAGES_PER_PART..s.batch.min((p + 1) * IMAGES_PER_PART) {
-                gather(&s, &x[image * s.pixels() * s.c..][..s.pixels() * s.c], &mut rows);
-                let dy = &dy[image * s.pixels() * s.o..][..s.pixels() * s.o];
-                let (a, b) = (Mat { data: dy, row: 1, col: s.o }, Mat { data: &rows, row: s.taps(), col: 1 });
-                T::gemm(
-                    (s.o, s.taps(), s.pixels()),
-                    a,
-                    b,
-                    &mut part,
-                    s.taps(),
-                    true,
-                    s.batch <= IMAGES_PER_PART,
-                );
+        let (dy, shape, rows) = (args.real(0), s.shape(), s.rows());
+        let padded = pad(&s, args.real(1));
+        // A task is some rows of one image; a partial sum takes several tasks if there are more images than parts.
+        let (tasks, task) = (s.batch * s.height / rows, rows * s.width * s.o);
+        let per_part = tasks.div_ceil(PARTS);
+        let parts = par_map(tasks.div_ceil(per_part), |p| {
+            let mut part = vec![T::ZERO; shape.packed()];
+            for i in p * per_part..tasks.min((p + 1) * per_part) {
+                let (image, first) = (i * rows / s.height, i * rows % s.height);
+                let image = &padded[image * shape.padded()..][..shape.padded()];
+                T::convolve_grad_weight(shape, image, &dy[i * task..][..task], first, &mut part);
             }
             part
         });
-        let (dw, kk) = (args.out(0), s.k * s.k);
-        dw.fill(T::ZERO);
-        for part in parts {
-            for (i, dw) in dw.iter_mut().enumerate() {
-                let (o, c, t) = (i / (s.c * kk), i / kk % s.c, i % kk);
-                *dw += part[(o * kk + t) * s.c + c];
-            }
+        keep(padded);
+        let sum = parts.into_iter().reduce(|mut sum, part| {
+            sum.iter_mut().zip(part).for_each(|(s, v)| *s += v);
+            sum
+        });
+        let (sum, dw) = (sum.unwrap_or_default(), args.out(0));
+        for (oc, dw) in dw.chunks_mut(s.k * s.k).enumerate() {
+            let (o, c) = (oc / s.c, oc % s.c);
+            dw.iter_mut().enumerate().for_each(|(t, dw)| *dw = sum[shape.packed_at(t * s.c + c, o)]);
         }
     }
 }
