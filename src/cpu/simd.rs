@@ -13,7 +13,8 @@ pub(crate) fn dispatch<F: pulp::NullaryFnOnce>(f: F) -> F::Output {
 /// A function generic over `T: Real` whose body is compiled for every instruction set.
 ///
 /// Closures are inlined at the compiler's discretion, this body always is: use it for loops with exponentials, roots
-/// and the like, and hand it whole rows or blocks, as each call looks the instruction set up.
+/// and the like (`for` loops: `for_each` with a long closure becomes a call), and hand it whole rows or blocks, as each
+/// call looks the instruction set up.
 macro_rules! wide {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*

@@ -255,7 +255,9 @@ wide! {
         let n = s.len() / lse.len();
         for (row, lse) in s.chunks_mut(n).zip(lse) {
             let max = T::largest(row);
-            row.iter_mut().for_each(|v| *v = (*v - max).exp());
+            for v in row.iter_mut() {
+                *v = (*v - max).exp();
+            }
             let sum = T::sum1(row, |v| v);
             let inv = T::ONE / sum;
             row.iter_mut().for_each(|v| *v *= inv);

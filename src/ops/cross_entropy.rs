@@ -54,7 +54,9 @@ wide! {
 wide! {
     /// `factor·softmax`, given the log-sum-exp.
     pub(crate) fn scaled_softmax(logits: &[T], lse: T, factor: T, out: &mut [T]) {
-        out.iter_mut().zip(logits).for_each(|(d, &l)| *d = factor * (l - lse).exp());
+        for (d, &l) in out.iter_mut().zip(logits) {
+            *d = factor * (l - lse).exp();
+        }
     }
 }
 

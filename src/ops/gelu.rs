@@ -40,7 +40,9 @@ impl Gelu {
 
 wide! {
     fn forward(x: &[T], y: &mut [T]) {
-        y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * phi(x));
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = x * phi(x);
+        }
     }
 }
 

@@ -69,7 +69,9 @@ wide! {
     fn relax(logits: &[T], inv_tau: T, y: &mut [T]) {
         y.iter_mut().zip(logits).for_each(|(y, &l)| *y = (l + *y) * inv_tau);
         let max = T::largest(y);
-        y.iter_mut().for_each(|x| *x = (*x - max).exp());
+        for x in y.iter_mut() {
+            *x = (*x - max).exp();
+        }
         let inv = T::ONE / T::sum1(y, |x| x);
         y.iter_mut().for_each(|x| *x *= inv);
     }

@@ -50,7 +50,9 @@ fn logits<T: Real>(x: &[T], w: &[T], b: &[T], out: &mut [T]) {
 wide! {
     /// Logits become `factor·softmax`, given the log-sum-exp.
     fn softmax_in_place(row: &mut [T], lse: T, factor: T) {
-        row.iter_mut().for_each(|l| *l = factor * (*l - lse).exp());
+        for l in row.iter_mut() {
+            *l = factor * (*l - lse).exp();
+        }
     }
 }
 
