@@ -14,6 +14,7 @@ pub mod error;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod graph;
+pub mod inference;
 pub mod interop;
 pub mod io;
 pub mod models;

@@ -4,14 +4,20 @@
 mod stdout;
 
 mod bench;
+mod eval;
 mod export;
+mod features;
+mod finetune;
+mod frozen;
 mod import;
 mod info;
 mod launch;
 mod model_files;
 mod opened;
 mod plan;
+mod predict;
 mod pretrain;
+mod probe;
 mod progress;
 mod reconstruct;
 mod runs;
@@ -32,6 +38,7 @@ struct Cli {
 const EXAMPLES: &str = "Examples:
   beit pretrain                                 built-in pictures, preset nano: minutes on two CPU cores
   beit pretrain --data photos --preset micro    your own pictures
+  beit finetune classify --model runs/pretrain-0001 --data photos   a folder per class
   beit pretrain --resume                        go on with the newest unfinished run
   beit reconstruct --model runs/pretrain-0001 --image cat.png --out sheet.png
   beit plan --preset base                       what one step would do and need
@@ -46,6 +53,16 @@ enum Command {
     /// Train a tokenizer, look at it, turn pictures into tokens
     #[command(subcommand)]
     Tokenizer(tokenizer::Command),
+    /// Train a pre-trained or a fresh network on labels
+    Finetune(finetune::Args),
+    /// Measure a classifier on labelled pictures
+    Eval(eval::Args),
+    /// Labels with probabilities for pictures
+    Predict(predict::Args),
+    /// What the frozen features of every layer know about the classes
+    Probe(probe::Args),
+    /// Write the features of a frozen transformer to a file
+    Features(features::Args),
     /// Show adapters, their limits, and which presets fit
     Info(info::Args),
     /// Show what one training step will do, before doing it: ops, dispatches, FLOPs, memory
@@ -66,6 +83,11 @@ pub fn main() -> ExitCode {
         Command::Pretrain(args) => pretrain::run(&args),
         Command::Reconstruct(args) => reconstruct::run(&args),
         Command::Tokenizer(command) => tokenizer::run(&command),
+        Command::Finetune(args) => finetune::run(&args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Predict(args) => predict::run(&args),
+        Command::Probe(args) => probe::run(&args),
+        Command::Features(args) => features::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Bench(args) => bench::run(&args),

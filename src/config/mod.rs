@@ -1,10 +1,12 @@
 //! Everything that a run is determined by. A preset names all of it; a TOML file and flags change it.
 
+mod classify;
 mod presets;
 mod task;
 #[cfg(feature = "cli")]
 mod toml_file;
 
+pub use classify::{ClassifyConfig, LabelledAugment, PoolChoice, SCRATCH};
 pub use presets::{PRESETS, preset};
 pub use task::{Cadence, DataChoice, TaskConfig};
 #[cfg(feature = "cli")]

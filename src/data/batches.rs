@@ -97,7 +97,8 @@ impl Samples {
         }
     }
 
-    fn key(&self, stream: Stream, p: u64) -> Key {
+    /// The key of sample number `p` for one purpose.
+    pub fn key(&self, stream: Stream, p: u64) -> Key {
         sample_key(self.seed, stream, p)
     }
 
@@ -283,12 +284,12 @@ impl TokenBatches {
 }
 
 /// Sample numbers of a step.
-fn numbers(step: u64, batch: usize) -> impl Iterator<Item = u64> {
+pub(super) fn numbers(step: u64, batch: usize) -> impl Iterator<Item = u64> {
     let first = step.wrapping_mul(batch as u64);
     (0..batch as u64).map(move |slot| first.wrapping_add(slot))
 }
 
-fn check_batch(batch: usize) -> Result<()> {
+pub(super) fn check_batch(batch: usize) -> Result<()> {
     if (1..=1 << 20).contains(&batch) {
         return Ok(());
     }

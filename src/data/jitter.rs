@@ -103,17 +103,22 @@ impl Step {
     }
 }
 
+/// Rounded mean grey of a picture.
+pub(super) fn mean_grey(picture: &Picture) -> f32 {
+    FixedJitter { steps: [1.0; 3].map(Step::Saturation) }.mean_grey(picture, 0)
+}
+
 fn table(base: f32, factor: f32) -> Step {
     Step::Table(Box::new(std::array::from_fn(|v| blend(base, v as u8, factor))))
 }
 
 /// `base + factor * (value - base)`, cut to 0..255 and truncated as Pillow's blend does.
-fn blend(base: f32, value: u8, factor: f32) -> u8 {
+pub(super) fn blend(base: f32, value: u8, factor: f32) -> u8 {
     (base + factor * (f32::from(value) - base)) as u8
 }
 
 /// 0.299 R + 0.587 G + 0.114 B in 16-bit fixed point, rounded.
-fn grey(pixel: &[u8]) -> u8 {
+pub(super) fn grey(pixel: &[u8]) -> u8 {
     match pixel {
         &[r, g, b] => {
             ((u32::from(r) * 19_595 + u32::from(g) * 38_470 + u32::from(b) * 7471 + 0x8000) >> 16) as u8

@@ -80,6 +80,7 @@ pub const FILES: &[(&str, &str)] = files![
     "scale_rows",
     "slice",
     "softmax",
+    "soft_cross_entropy",
     "upsample",
 ];
 

@@ -1,7 +1,8 @@
 //! Our configs in the terms of the public libraries.
 
 use super::vit::{RelPos, VitConfig};
-use crate::io::hf::{HfConfig, HfImage};
+use crate::io::hf::{HfConfig, HfImage, IMAGE_CLASSIFIER};
+use crate::ops::Pool;
 
 /// The number that a person would write: 1e-6 instead of the digits of its nearest F32.
 fn short(x: f32) -> f64 {
@@ -27,5 +28,16 @@ impl VitConfig {
             use_relative_position_bias: matches!(self.rel_pos, RelPos::PerLayer | RelPos::Both),
             ..HfConfig::default()
         }
+    }
+
+    /// The `config.json` of a classifier of this size.
+    pub fn to_hf_classifier(&self, pool: Pool, classes: &[String]) -> HfConfig {
+        let config = HfConfig {
+            architectures: vec![IMAGE_CLASSIFIER.to_owned()],
+            use_mask_token: false,
+            use_mean_pooling: pool == Pool::MeanPatches,
+            ..self.to_hf()
+        };
+        config.with_labels(classes)
     }
 }

@@ -52,6 +52,7 @@ pub(crate) mod running_stats;
 pub(crate) mod samples;
 pub(crate) mod scale_rows;
 pub(crate) mod slice;
+pub(crate) mod soft_cross_entropy;
 pub(crate) mod softmax;
 pub(crate) mod upsample;
 
@@ -100,6 +101,7 @@ pub use running_stats::running_stats;
 pub use samples::{Fill, Sample, samples};
 pub use scale_rows::{row_dot, scale_rows};
 pub use slice::{patch_image, slice};
+pub use soft_cross_entropy::soft_cross_entropy;
 pub use softmax::softmax;
 pub use upsample::upsample;
 

@@ -202,6 +202,7 @@ const ALL: &[fn(&mut Builder)] = &[
     super::scale_rows::samples,
     super::slice::samples,
     super::softmax::samples,
+    super::soft_cross_entropy::samples,
     super::upsample::samples,
 ];
 

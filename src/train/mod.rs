@@ -6,10 +6,14 @@ pub use stepper::{State, StepOptions, StepPlans, Stepper, page_bytes};
 #[cfg(feature = "cli")]
 mod budget;
 #[cfg(feature = "cli")]
+mod classification;
+#[cfg(feature = "cli")]
 mod drive;
 pub mod events;
 #[cfg(feature = "cli")]
 mod files;
+#[cfg(feature = "cli")]
+mod kept;
 #[cfg(feature = "cli")]
 mod phase_pretrain;
 #[cfg(feature = "cli")]
@@ -33,6 +37,7 @@ mod tokenizer_run;
 
 #[cfg(feature = "cli")]
 pub use budget::{all_plans, check_fits, check_memory};
+pub use classification::{CLASSIFY, Classification};
 #[cfg(feature = "cli")]
 pub(crate) use files::pages_of;
 #[cfg(feature = "cli")]

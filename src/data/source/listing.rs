@@ -63,6 +63,10 @@ impl Source for Listing {
         &self.classes
     }
 
+    fn labels(&self) -> Option<Vec<Option<u32>>> {
+        Some(self.entries.iter().map(|e| e.label).collect())
+    }
+
     fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
         for e in &self.entries {

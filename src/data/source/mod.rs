@@ -1,6 +1,7 @@
 //! Where pictures come from: folders, tar shards, CIFAR files, single pictures, the built-in scenes.
 
 mod cifar;
+mod classes;
 mod folder;
 mod labels;
 mod listing;
@@ -11,6 +12,7 @@ mod tar;
 use super::picture::Picture;
 use crate::Result;
 
+pub use classes::{check_classes, few_per_class, with_classes};
 pub use open::{Opened, open};
 pub use split::{Subset, split};
 
@@ -42,6 +44,10 @@ pub trait Source: Send + Sync {
     fn name(&self, index: usize) -> String;
     /// Names of the classes; empty without labels.
     fn classes(&self) -> &[String];
+    /// Label of every picture, where that is known without decoding.
+    fn labels(&self) -> Option<Vec<Option<u32>>> {
+        None
+    }
     /// A hash of the list of pictures (not of their contents): a resumed run compares it.
     fn fingerprint(&self) -> String;
 }

@@ -39,6 +39,11 @@ impl Source for Subset {
         self.parent.classes()
     }
 
+    fn labels(&self) -> Option<Vec<Option<u32>>> {
+        let all = self.parent.labels()?;
+        Some(self.indices.iter().map(|&i| all.get(i).copied().flatten()).collect())
+    }
+
     fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(self.parent.fingerprint());
