@@ -25,6 +25,8 @@ pub mod plan;
 pub mod rng;
 #[cfg(feature = "cli")]
 pub mod runs;
+#[cfg(feature = "cli")]
+pub mod segmenter;
 pub mod session;
 pub mod tasks;
 pub mod train;

@@ -1,11 +1,13 @@
-//! `beit eval`: a classifier measured on labelled pictures.
+//! `beit eval`: a classifier or segmenter measured on labelled pictures.
 
+use super::eval_segment;
 use super::launch::workers;
 use crate::data::{BadSamples, Samples, Source, check_classes, open, with_classes};
 use crate::device::Device;
 use crate::error::Result;
 use crate::inference::LoadedClassifier;
 use crate::interop::{self, Want};
+use crate::segmenter::is_segmenter;
 use crate::tasks::ranking::Ranking;
 use serde_json::json;
 use std::path::PathBuf;
@@ -14,12 +16,13 @@ use std::sync::Arc;
 
 const EXAMPLES: &str = "Examples:
   beit eval --model runs/classify-0001 --data photos          the held-out part that the data names, else all of it
-  beit eval --model runs/classify-0001 --data photos --json   machine-readable, with every class";
+  beit eval --model runs/classify-0001 --data photos --json   machine-readable, with every class
+  beit eval --model runs/segment-0001 --data photos --labels maps --multi-scale";
 
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// A classifier: a run or checkpoint folder, or a file of any known library
+    /// A classifier or segmenter: a run or checkpoint folder, or a file of any known library
     #[arg(long, value_name = "RUN_OR_FILE")]
     model: PathBuf,
     /// Labelled pictures
@@ -46,10 +49,23 @@ pub struct Args {
     /// Machine-readable
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    segmenters: eval_segment::Flags,
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode> {
+    if is_segmenter(&args.model) {
+        let task = eval_segment::Task {
+            model: &args.model,
+            data: &args.data,
+            held_out: args.part == "held-out",
+            seed: args.seed,
+            adapter: args.adapter.as_deref(),
+            json: args.json,
+        };
+        return eval_segment::run(&task, &args.segmenters);
+    }
     let model = interop::open(&args.model, Want::Vit)?;
     let opened = open(&args.data, args.seed)?;
     check_classes(opened.source.as_ref(), &args.data)?;

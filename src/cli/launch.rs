@@ -56,6 +56,13 @@ pub trait Command {
     fn given(&self) -> bool;
     /// `--save-every`, which may change when a run is resumed.
     fn save_every(&self) -> Option<u64>;
+    /// Opens the pictures that a config names.
+    ///
+    /// # Errors
+    /// If there are none that the command can use.
+    fn pictures(&self, config: &Self::Config) -> Result<Pictures> {
+        Pictures::open(&config.data_choice())
+    }
     /// The job, after everything was checked that can be checked without training; `fresh` unless resumed.
     ///
     /// # Errors
@@ -87,7 +94,7 @@ pub fn launch<C: Command>(command: &C, flags: &RunFlags) -> Result<ExitCode> {
         false => (None, command.merged()?),
     };
     let choice = Device::choose(flags.adapter.as_deref())?;
-    let pictures = Pictures::open(&config.data_choice())?;
+    let pictures = command.pictures(&config)?;
     let job = command.job(config, pictures, &choice.device.caps(), folder.is_none())?;
     let folder = match folder {
         Some(folder) => folder,

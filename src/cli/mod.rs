@@ -5,6 +5,7 @@ mod stdout;
 
 mod bench;
 mod eval;
+mod eval_segment;
 mod export;
 mod features;
 mod finetune;
@@ -16,6 +17,7 @@ mod model_files;
 mod opened;
 mod plan;
 mod predict;
+mod predict_segment;
 mod pretrain;
 mod probe;
 mod progress;
@@ -55,9 +57,9 @@ enum Command {
     Tokenizer(tokenizer::Command),
     /// Train a pre-trained or a fresh network on labels
     Finetune(finetune::Args),
-    /// Measure a classifier on labelled pictures
+    /// Measure a classifier or segmenter on labelled pictures
     Eval(eval::Args),
-    /// Labels with probabilities for pictures
+    /// Labels with probabilities, or a class for every pixel, for pictures
     Predict(predict::Args),
     /// What the frozen features of every layer know about the classes
     Probe(probe::Args),

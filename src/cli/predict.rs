@@ -1,10 +1,12 @@
-//! `beit predict`: labels with probabilities for pictures.
+//! `beit predict`: labels with probabilities, or a class for every pixel, for pictures.
 
+use super::{eval_segment, predict_segment};
 use crate::data::open;
 use crate::device::Device;
 use crate::error::Result;
 use crate::inference::LoadedClassifier;
 use crate::interop::{self, Want};
+use crate::segmenter::is_segmenter;
 use crate::tasks::ranking::top;
 use serde_json::json;
 use std::path::PathBuf;
@@ -12,12 +14,13 @@ use std::process::ExitCode;
 
 const EXAMPLES: &str = "Examples:
   beit predict --model runs/classify-0001 cat.jpg
-  beit predict --model runs/classify-0001 photos/ --top 1 --json";
+  beit predict --model runs/classify-0001 photos/ --top 1 --json
+  beit predict --model runs/segment-0001 photos/ --out seen     overlays with legends, and label maps";
 
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// A classifier: a run or checkpoint folder, or a file of any known library
+    /// A classifier or segmenter: a run or checkpoint folder, or a file of any known library
     #[arg(long, value_name = "RUN_OR_FILE")]
     model: PathBuf,
     /// A picture, a folder of pictures, or anything else that --data of other commands takes
@@ -38,6 +41,11 @@ pub struct Args {
     /// One JSON object a line
     #[arg(long)]
     json: bool,
+    /// Folder of the results of a segmenter
+    #[arg(long, value_name = "DIR", default_value = "predictions")]
+    out: PathBuf,
+    #[command(flatten)]
+    segmenters: eval_segment::Flags,
 }
 
 /// Pictures in memory at a time.
@@ -45,6 +53,17 @@ const CHUNK: usize = 16;
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode> {
+    if is_segmenter(&args.model) {
+        let task = predict_segment::Task {
+            model: &args.model,
+            pictures: &args.pictures,
+            out: &args.out,
+            top: args.top,
+            adapter: args.adapter.as_deref(),
+            json: args.json,
+        };
+        return predict_segment::run(&task, &args.segmenters);
+    }
     let model = interop::open(&args.model, Want::Vit)?;
     let opened = open(&args.pictures, 0)?;
     let sources = [Some(opened.source), opened.held_out].into_iter().flatten();

@@ -2,12 +2,16 @@
 
 mod classify;
 mod presets;
+#[cfg(feature = "cli")]
+mod segment;
 mod task;
 #[cfg(feature = "cli")]
 mod toml_file;
 
 pub use classify::{ClassifyConfig, LabelledAugment, PoolChoice, SCRATCH};
 pub use presets::{PRESETS, preset};
+#[cfg(feature = "cli")]
+pub use segment::{SegmentAugmentConfig, SegmentConfig, segment_preset};
 pub use task::{Cadence, DataChoice, TaskConfig};
 #[cfg(feature = "cli")]
 pub use toml_file::{from_toml, merge_file, to_toml};

@@ -24,6 +24,8 @@ pub mod order;
 pub mod picture;
 pub mod randaugment;
 pub mod resize;
+#[cfg(feature = "cli")]
+pub mod segment;
 pub mod source;
 pub mod synthetic;
 

@@ -71,8 +71,18 @@ const MAX_SIDE: usize = 16_384;
 impl Sheet {
     /// Draws the sheet.
     pub fn to_png(&self) -> Result<SheetPng> {
+        self.to_png_with(&[])
+    }
+
+    /// Draws the sheet with a legend of colours under it.
+    ///
+    /// # Errors
+    /// If it is too large.
+    pub fn to_png_with(&self, legend: &[LegendItem]) -> Result<SheetPng> {
         let plan = Plan::of(self)?;
-        let mut canvas = Canvas::new(plan.width, plan.height);
+        let items = Legend::of(legend, plan.width);
+        let mut canvas = Canvas::new(plan.width.max(items.width), plan.height + items.height);
+        items.draw(&mut canvas, plan.height);
         let mut y = GAP;
         if !self.title.is_empty() {
             canvas.text(&self.title, GAP, y, plan.title_size, INK);
@@ -101,6 +111,45 @@ impl Sheet {
         // both sides were checked against MAX_SIDE
         let (width, height) = (picture.width as u32, picture.height as u32);
         Ok(SheetPng { width, height, png: encode_png(&picture)? })
+    }
+}
+
+/// A colour and what it stands for.
+pub type LegendItem = ([u8; 3], String);
+
+/// A legend: items flow into lines as wide as the sheet.
+struct Legend<'a> {
+    /// Item, left edge, line.
+    items: Vec<(&'a LegendItem, usize, usize)>,
+    width: usize,
+    height: usize,
+}
+
+/// Side of a legend's colour field, in pixels.
+const FIELD: usize = font::LINE * LARGE;
+
+impl<'a> Legend<'a> {
+    fn of(legend: &'a [LegendItem], width: usize) -> Self {
+        let (mut x, mut line, mut widest, mut items) = (GAP, 0, 0, Vec::new());
+        for item in legend {
+            let own = FIELD + GAP / 2 + font::text_width(&item.1) * LARGE + 2 * GAP;
+            if x > GAP && x + own > width {
+                (x, line) = (GAP, line + 1);
+            }
+            items.push((item, x, line));
+            x += own;
+            widest = widest.max(x);
+        }
+        let lines = if legend.is_empty() { 0 } else { line + 1 };
+        Legend { items, width: widest, height: lines * (FIELD + GAP) }
+    }
+
+    fn draw(&self, canvas: &mut Canvas, top: usize) {
+        for ((colour, text), x, line) in &self.items {
+            let y = top + line * (FIELD + GAP);
+            canvas.fill(*x, y, FIELD, FIELD, *colour);
+            canvas.text(text, x + FIELD + GAP / 2, y + LARGE, LARGE, INK);
+        }
     }
 }
 

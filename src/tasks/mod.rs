@@ -7,6 +7,10 @@ pub mod confusion;
 pub mod pretrain;
 pub mod ranking;
 pub mod reconstruct;
+#[cfg(feature = "cli")]
+pub mod segment;
+#[cfg(feature = "cli")]
+pub mod sliding;
 pub mod tokenizer;
 pub mod topk;
 pub mod workload;

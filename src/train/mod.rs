@@ -27,6 +27,8 @@ mod report;
 #[cfg(feature = "cli")]
 mod run;
 #[cfg(feature = "cli")]
+mod segmentation;
+#[cfg(feature = "cli")]
 mod sheets;
 #[cfg(feature = "cli")]
 mod state_json;
@@ -37,9 +39,10 @@ mod tokenizer_run;
 
 #[cfg(feature = "cli")]
 pub use budget::{all_plans, check_fits, check_memory};
+#[cfg(feature = "cli")]
 pub use classification::{CLASSIFY, Classification};
 #[cfg(feature = "cli")]
-pub(crate) use files::pages_of;
+pub(crate) use files::{pages_of, state_limits};
 #[cfg(feature = "cli")]
 pub use phase_tokenizer::Tokenizer;
 #[cfg(feature = "cli")]
@@ -50,6 +53,8 @@ pub use pretraining::Pretraining;
 pub use report::Story;
 #[cfg(feature = "cli")]
 pub use run::{Job, MakeSession, Outcome, Run, RunOptions, Stand};
+#[cfg(feature = "cli")]
+pub use segmentation::{SEGMENT, Segmentation};
 #[cfg(feature = "cli")]
 pub use tokenizer_run::{TokenizerConfig, TokenizerTraining};
 

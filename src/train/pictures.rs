@@ -6,7 +6,7 @@ use crate::error::Result;
 use std::sync::Arc;
 
 /// Share of unreadable files at which a run stops.
-const BAD_SHARE: f64 = 0.1;
+pub(super) const BAD_SHARE: f64 = 0.1;
 
 /// Training and held-out pictures.
 #[derive(Clone)]

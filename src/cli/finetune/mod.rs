@@ -1,6 +1,7 @@
 //! `beit finetune`: end-to-end training on a task with labels.
 
 mod classify;
+mod segment;
 mod settings;
 
 use crate::error::Result;
@@ -16,11 +17,14 @@ pub struct Args {
 enum Task {
     /// Train a classifier
     Classify(Box<classify::Args>),
+    /// Train a segmenter: a class for every pixel
+    Segment(Box<segment::Args>),
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode> {
     match &args.task {
         Task::Classify(args) => classify::run(args),
+        Task::Segment(args) => segment::run(args),
     }
 }

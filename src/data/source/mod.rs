@@ -2,9 +2,9 @@
 
 mod cifar;
 mod classes;
-mod folder;
+pub(crate) mod folder;
 mod labels;
-mod listing;
+pub(crate) mod listing;
 mod open;
 mod split;
 mod tar;

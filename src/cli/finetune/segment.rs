@@ -1,0 +1,239 @@
+//! `beit finetune segment`.
+
+use crate::cli::launch::{Command, RunFlags, launch};
+use crate::config::{PRESETS, SegmentConfig, TaskConfig, merge_file, segment_preset};
+use crate::error::{Error, Result};
+use crate::models::segmenter::SegmentHead;
+use crate::models::setr::SetrConfig;
+use crate::ops::Caps;
+use crate::runs::{METRICS, read_records};
+use crate::train::{Job, Pictures, Segmentation};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const EXAMPLES: &str = "Examples:
+  beit finetune segment --model runs/pretrain-0001                   a pre-trained run, built-in scenes with exact maps
+  beit finetune segment --model scratch --data photos --labels maps  two folders, files of the same names
+  beit finetune segment --preset base --model beit-base/ --data ADEChallengeData2016 --reduce-zero-label
+  beit finetune segment --head setr-pup --model runs/pretrain-0001   the decoder of the paper's own table
+  beit finetune segment --resume                                     go on with the newest unfinished run";
+
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    run: RunFlags,
+}
+
+/// Flags that change the config. Preset first, then the file, then flags.
+#[derive(clap::Args, Debug, Clone, Default)]
+struct Settings {
+    /// What the weights start from: a run or checkpoint folder, a file of any known library, or `scratch`
+    #[arg(long, visible_alias = "finetune", value_name = "RUN_OR_FILE|scratch")]
+    model: Option<String>,
+    /// Complete set of values to start from: nano, micro, tiny, small, base, large [default: nano]
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
+    /// TOML file over the preset (`--print-config` shows all keys)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Pictures: a folder (with images/ and annotations/ or the like in it, or with --labels), or `synthetic`
+    #[arg(long, visible_alias = "data-path", value_name = "DIR|synthetic")]
+    data: Option<String>,
+    /// Label maps: PNG files whose grey values or palette indices are the classes
+    #[arg(long, value_name = "DIR")]
+    labels: Option<String>,
+    /// Held-out pictures [default: the part that the data names, or a share]
+    #[arg(long, visible_alias = "eval-data-path", value_name = "DIR")]
+    val: Option<String>,
+    /// Label maps of the held-out pictures
+    #[arg(long, value_name = "DIR")]
+    val_labels: Option<String>,
+    /// 0 in a label map means unlabelled, class k is stored as k + 1 (ADE20K)
+    #[arg(long)]
+    reduce_zero_label: bool,
+    /// Number of classes [default: as many as names or label maps say]
+    #[arg(long, visible_alias = "nb-classes", value_name = "N")]
+    classes: Option<usize>,
+    /// A file with the name of a class on every line
+    #[arg(long, value_name = "FILE")]
+    class_names: Option<String>,
+    /// Decoder: upernet or setr-pup
+    #[arg(long, value_name = "NAME", value_parser = ["upernet", "setr-pup"])]
+    head: Option<String>,
+    /// Side of a crop in pixels
+    #[arg(long, visible_alias = "input-size", value_name = "N")]
+    image_size: Option<usize>,
+    /// Seed of every random draw
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Updates
+    #[arg(long, value_name = "N", conflicts_with = "epochs")]
+    steps: Option<u64>,
+    /// Passes over the pictures, instead of --steps
+    #[arg(long, value_name = "N")]
+    epochs: Option<u64>,
+    /// Crops per update
+    #[arg(long, value_name = "N")]
+    batch_size: Option<usize>,
+    /// Micro-batches per update: less memory; batch norm sees one at a time
+    #[arg(long, value_name = "N")]
+    accumulate: Option<usize>,
+    /// Compute each block twice instead of keeping its activations: less memory, more time
+    #[arg(long)]
+    recompute: bool,
+    /// Learning rate of the head that the decay starts from
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    lr: Option<f64>,
+    /// Updates over which the learning rate rises
+    #[arg(long, value_name = "N")]
+    warmup_steps: Option<u64>,
+    /// Factor of the learning rate from one block to the one below it
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    layer_decay: Option<f64>,
+    /// Decoupled weight decay
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    weight_decay: Option<f64>,
+    /// Largest global gradient norm; 0 = no clipping
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    clip_grad: Option<f64>,
+    /// Stochastic depth of the last block
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    drop_path: Option<f32>,
+    /// Do not mirror pictures
+    #[arg(long)]
+    no_flip: bool,
+    /// Do not change colours
+    #[arg(long)]
+    no_photometric: bool,
+    /// Held-out pictures that are looked at in an evaluation, at most
+    #[arg(long, value_name = "N")]
+    val_images: Option<usize>,
+    /// Updates between checkpoints
+    #[arg(long, value_name = "N")]
+    save_every: Option<u64>,
+    /// Updates between evaluations
+    #[arg(long, value_name = "N")]
+    eval_every: Option<u64>,
+}
+
+impl Settings {
+    fn given(&self) -> bool {
+        let mut without = self.clone();
+        without.save_every = None;
+        format!("{without:?}") != format!("{:?}", Settings::default())
+    }
+
+    fn merged(&self) -> Result<SegmentConfig> {
+        let name = self.preset.as_deref().unwrap_or("nano");
+        let mut c = segment_preset(name).map_err(|e| e.at("--preset").expected(PRESETS.join(", ")))?;
+        if let Some(path) = &self.config {
+            let text = std::fs::read_to_string(path).map_err(|e| {
+                Error::config("cannot read the config file").at(path.display().to_string()).got(e.to_string())
+            })?;
+            c = merge_file(&c, &text, &path.display().to_string())?;
+        }
+        self.apply(&mut c);
+        c.check()?;
+        Ok(c)
+    }
+
+    fn apply(&self, c: &mut SegmentConfig) {
+        fn set<T: Clone>(to: &mut T, from: &Option<T>) {
+            if let Some(v) = from {
+                *to = v.clone();
+            }
+        }
+        set(&mut c.start, &self.model);
+        set(&mut c.data, &self.data);
+        set(&mut c.labels, &self.labels);
+        set(&mut c.val, &self.val);
+        set(&mut c.val_labels, &self.val_labels);
+        set(&mut c.classes, &self.classes);
+        set(&mut c.class_names, &self.class_names);
+        set(&mut c.seed, &self.seed);
+        set(&mut c.training.steps, &self.steps);
+        set(&mut c.training.batch, &self.batch_size);
+        set(&mut c.training.accumulate, &self.accumulate);
+        set(&mut c.training.lr, &self.lr);
+        set(&mut c.training.warmup, &self.warmup_steps);
+        set(&mut c.training.layer_decay, &self.layer_decay);
+        set(&mut c.training.weight_decay, &self.weight_decay);
+        set(&mut c.training.clip, &self.clip_grad);
+        set(&mut c.model.drop_path, &self.drop_path);
+        set(&mut c.val_images, &self.val_images);
+        set(&mut c.schedule.save_every, &self.save_every);
+        set(&mut c.schedule.eval_every, &self.eval_every);
+        c.reduce_zero_label |= self.reduce_zero_label;
+        c.training.recompute |= self.recompute;
+        c.augment.flip &= !self.no_flip;
+        c.augment.photometric &= !self.no_photometric;
+        if let Some(side) = self.image_size {
+            c.model.image = (side, side);
+        }
+        if self.head.as_deref() == Some("setr-pup") {
+            // 256 channels beside the 768 of a base model
+            c.head = SegmentHead::SetrPup(SetrConfig {
+                channels: (c.model.width / 3).clamp(16, 256),
+                ..SetrConfig::default()
+            });
+        }
+        if self.warmup_steps.is_none() && c.training.warmup >= c.training.steps {
+            c.training.warmup = c.training.steps / 10;
+        }
+    }
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    launch(args, &args.run)
+}
+
+impl Command for Args {
+    type Config = SegmentConfig;
+    const CALL: &'static str = "finetune segment";
+    fn merged(&self) -> Result<SegmentConfig> {
+        self.settings.merged()
+    }
+    fn given(&self) -> bool {
+        self.settings.given()
+    }
+    fn save_every(&self) -> Option<u64> {
+        self.settings.save_every
+    }
+    fn pictures(&self, config: &SegmentConfig) -> Result<Pictures> {
+        Segmentation::pictures(config)
+    }
+    fn job(
+        &self,
+        config: SegmentConfig,
+        pictures: Pictures,
+        caps: &Caps,
+        fresh: bool,
+    ) -> Result<Box<dyn Job>> {
+        let mut job = Segmentation::prepare(config, pictures, self.settings.image_size, fresh)?;
+        if fresh {
+            job.apply_epochs(self.settings.epochs);
+        }
+        job.check(caps)?;
+        Ok(Box::new(job))
+    }
+    fn print_result(&self, dir: &Path) -> Result<()> {
+        let records = read_records(&dir.join(METRICS))?;
+        let get = |key: &str| {
+            records.iter().rev().find_map(|r| r.get(key).and_then(Value::as_f64)).unwrap_or(f64::NAN)
+        };
+        println!(
+            "held-out pictures: mIoU {:.4}, mean accuracy {:.4}, pixel accuracy {:.4}",
+            get("val_miou"),
+            get("val_macc"),
+            get("val_aacc")
+        );
+        println!("by class: {}", dir.join("classes.json").display());
+        println!("report: {}", dir.join(crate::runs::REPORT).display());
+        Ok(())
+    }
+}
