@@ -5,6 +5,7 @@ mod stdout;
 
 mod bench;
 mod export;
+mod forward;
 mod import;
 mod info;
 mod launch;
@@ -56,6 +57,8 @@ enum Command {
     Runs(runs::Args),
     /// Look at a model of any library, check it, take it over
     Import(import::Args),
+    /// Run a model on given tensors, to compare its numbers with another program's
+    Forward(forward::Args),
     /// Write a model for transformers, timm, the official code or OpenAI's dVAE
     Export(export::Args),
 }
@@ -72,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Runs(args) => runs::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Forward(args) => forward::run(&args),
     };
     match result {
         Ok(code) => code,

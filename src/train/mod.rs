@@ -34,7 +34,7 @@ mod tokenizer_run;
 #[cfg(feature = "cli")]
 pub use budget::{all_plans, check_fits, check_memory};
 #[cfg(feature = "cli")]
-pub(crate) use files::pages_of;
+pub use files::{pages_of, tensors_of};
 #[cfg(feature = "cli")]
 pub use phase_tokenizer::Tokenizer;
 #[cfg(feature = "cli")]
