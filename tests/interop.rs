@@ -1,5 +1,12 @@
 //! Models of every library through the import path that the commands use.
 
+#[path = "interop/bad_input.rs"]
+mod bad_input;
+#[path = "interop/base.rs"]
+mod base;
+#[path = "interop/round_trips.rs"]
+mod round_trips;
+
 use beit::interop::{self, Head, Network, OpenOptions, Parts, Resize, Want, adapt, open, vit_shapes};
 use beit::io::names::Layout;
 use beit::models::RelPos;

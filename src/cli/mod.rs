@@ -10,6 +10,7 @@ mod export;
 mod features;
 mod finetune;
 mod frozen;
+mod forward;
 mod import;
 mod info;
 mod launch;
@@ -75,6 +76,8 @@ enum Command {
     Runs(runs::Args),
     /// Look at a model of any library, check it, take it over
     Import(import::Args),
+    /// Run a model on given tensors, to compare its numbers with another program's
+    Forward(forward::Args),
     /// Write a model for transformers, timm, the official code or OpenAI's dVAE
     Export(export::Args),
 }
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Runs(args) => runs::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Forward(args) => forward::run(&args),
     };
     match result {
         Ok(code) => code,

@@ -6,6 +6,7 @@ use crate::interop::{
 };
 use crate::io::atomic;
 use crate::io::tensors::Precision;
+use crate::models::segmenter::SegmentHead;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -155,10 +156,13 @@ fn sizes(model: &ModelFile) -> Vec<(&'static str, String)> {
                 Head::MaskedImage => lines.push(("ids", c.vocab.to_string())),
                 Head::Classifier { classes, pool } => lines.push(("classes", format!("{classes}, {pool:?}"))),
                 Head::Segmenter(s) => {
-                    lines.push((
-                        "classes",
-                        format!("{}, blocks {:?}, {} channels", s.classes, s.taps, s.channels),
-                    ));
+                    let decoder = match &s.head {
+                        SegmentHead::Upernet(u) => {
+                            format!("UPerNet of {} channels on blocks {:?}", u.channels, u.taps)
+                        }
+                        SegmentHead::SetrPup(u) => format!("SETR-PUP of {} channels", u.channels),
+                    };
+                    lines.push(("classes", format!("{}, {decoder}", s.classes)));
                 }
             }
             lines

@@ -119,7 +119,7 @@ fn vit(parts: Parts, layout: Layout, heads: Option<usize>) -> Result<ModelFile> 
     let hints = Hints { grid: grid.filter(|_| layout != Layout::Transformers), ..config_hints };
     let seen = sizes::infer_vit(&tensors, hints, &mut notes)?;
     bounded(&seen)?;
-    let seen_head = sizes::infer_head(&tensors, seen.depth);
+    let seen_head = sizes::infer_head(&tensors, &seen);
     let (vit, head) = match &config {
         Some(ConfigFile::Transformers(c)) => {
             notes.clear();

@@ -1,10 +1,11 @@
 //! The config files of the libraries, in this crate's terms.
 
-use super::segmenter::{self, AuxiliaryHead};
 use super::sizes::Hints;
 use super::{Head, SegmenterHead};
 use crate::error::{Error, Result};
 use crate::io::hf::{self, HfConfig, HfPreprocessor};
+use crate::models::segmenter::SegmentHead;
+use crate::models::upernet::{AuxiliaryConfig, UperNetConfig};
 use crate::models::{RelPos, VitConfig};
 use crate::ops::Pool;
 use serde_json::Value;
@@ -86,36 +87,36 @@ pub(super) fn head_of(c: &HfConfig, seen: &Head) -> Result<Head> {
 
 fn segmenter_of(c: &HfConfig, seen: &Head) -> Result<SegmenterHead> {
     let seen = if let Head::Segmenter(head) = seen { Some(head) } else { None };
-    let taps = match c.out_indices.as_ref().or(c.segmentation_indices.as_ref()) {
-        None => segmenter::default_taps(c.num_hidden_layers),
-        Some(given) => <[usize; 4]>::try_from(given.as_slice())
-            .ok()
-            .filter(|taps| taps.iter().all(|&t| t < c.num_hidden_layers))
-            .ok_or_else(|| {
-                Error::checkpoint("wrong value in a config")
-                    .at("out_indices")
-                    .expected(format!("four block numbers from 0 to {}", c.num_hidden_layers - 1))
-                    .got(format!("{given:?}"))
-            })?,
-    };
-    let auxiliary = c.use_auxiliary_head.unwrap_or(true).then(|| AuxiliaryHead {
-        channels: c.auxiliary_channels.unwrap_or(256),
-        convs: c.auxiliary_num_convs.unwrap_or(1),
-        weight: c.auxiliary_loss_weight.unwrap_or(0.4),
-    });
+    if let Some(own @ SegmenterHead { head: SegmentHead::SetrPup(_), .. }) = seen {
+        return Ok(own.clone()); // which only this crate writes
+    }
     let wrong = |key: &str, expected: &str| {
         Err(Error::checkpoint("wrong value in a config").at(key).expected(expected))
     };
-    if c.auxiliary_concat_input == Some(true) {
-        return wrong("auxiliary_concat_input", "false");
-    }
+    let official = UperNetConfig::official(&vit_of(c));
+    let taps = match c.out_indices.as_ref().or(c.segmentation_indices.as_ref()) {
+        None => official.taps,
+        Some(given) => match <[usize; 4]>::try_from(given.as_slice()) {
+            Ok(taps) if taps.iter().all(|&t| t < c.num_hidden_layers) => taps,
+            _ => {
+                let expected = format!("four block numbers from 0 to {}", c.num_hidden_layers - 1);
+                return wrong("out_indices", &expected);
+            }
+        },
+    };
+    let auxiliary = c.use_auxiliary_head.unwrap_or(true).then(|| AuxiliaryConfig {
+        channels: c.auxiliary_channels.unwrap_or(256),
+        convs: c.auxiliary_num_convs.unwrap_or(1),
+        concat_input: c.auxiliary_concat_input.unwrap_or(false),
+        weight: c.auxiliary_loss_weight.unwrap_or(0.4) as f32,
+    });
     if auxiliary
         .as_ref()
         .is_some_and(|a| !(1..=16).contains(&a.convs) || !(1..=1 << 16).contains(&a.channels))
     {
         return wrong("auxiliary_num_convs, auxiliary_channels", "1 to 16 and 1 to 65536");
     }
-    let pool_scales = c.pool_scales.clone().unwrap_or_else(|| vec![1, 2, 3, 6]);
+    let pool_scales = c.pool_scales.clone().unwrap_or(official.pool_scales);
     if pool_scales.is_empty() || pool_scales.len() > 16 || pool_scales.iter().any(|s| !(1..=256).contains(s))
     {
         return wrong("pool_scales", "1 to 16 sides from 1 to 256");
@@ -123,10 +124,7 @@ fn segmenter_of(c: &HfConfig, seen: &Head) -> Result<SegmenterHead> {
     Ok(SegmenterHead {
         classes: c.num_labels().or(seen.map(|h| h.classes)).unwrap_or(2),
         // the library's decoder is as wide as its transformer; official ones are too
-        channels: seen.map_or(c.hidden_size, |h| h.channels),
-        pool_scales,
-        taps,
-        auxiliary,
+        head: SegmentHead::Upernet(UperNetConfig { taps, pool_scales, auxiliary, ..official }),
     })
 }
 

@@ -1,13 +1,14 @@
 //! Names and shapes that a network calls for, taken from the graph that draws it, and the preset that a file would fit.
 
-use super::segmenter;
 use super::{Head, SegmenterHead};
 use crate::config::{PRESETS, preset};
 use crate::error::Result;
 use crate::graph::Graph;
+use crate::models::batch_norm::Statistics;
 use crate::models::mim::all_logits;
+use crate::models::upernet::HeadMode;
 use crate::models::vit::{VitInputs, backbone};
-use crate::models::{DvaeConfig, VitConfig, classifier, dvae};
+use crate::models::{DvaeConfig, VitConfig, classifier, dvae, segmenter};
 use std::collections::BTreeMap;
 
 /// Shapes by name.
@@ -30,9 +31,14 @@ pub fn vit_shapes(config: &VitConfig, head: &Head) -> Result<Shapes> {
         Head::MaskedImage => Some(g.input_words("mask", &[1, config.patches()])?),
         _ => None,
     };
-    let x = backbone(&mut g, config, VitInputs { image, mask, drop_key: None }, false)?.last();
+    let trunk = backbone(&mut g, config, VitInputs { image, mask, drop_key: None }, false)?;
+    let x = trunk.last();
     match head {
-        Head::None | Head::Segmenter(_) => {}
+        Head::None => {}
+        Head::Segmenter(s) => {
+            let mode = HeadMode { statistics: Statistics::Running, drop_key: None };
+            segmenter::head(&mut g, config, &s.head, &trunk, s.classes, mode)?;
+        }
         Head::MaskedImage => {
             all_logits(&mut g, config, x)?;
         }
@@ -41,11 +47,7 @@ pub fn vit_shapes(config: &VitConfig, head: &Head) -> Result<Shapes> {
         }
     }
     let store = g.params().first().map(|p| p.store.clone()).unwrap_or_default();
-    let mut shapes = shapes_of_store(&g, &store);
-    if let Head::Segmenter(head) = head {
-        segmenter::add_shapes(&mut shapes, head, config.width);
-    }
-    Ok(shapes)
+    Ok(shapes_of_store(&g, &store))
 }
 
 /// The parameters of a tokenizer, encoder and decoder.

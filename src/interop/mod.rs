@@ -13,6 +13,8 @@ mod assemble;
 mod configs;
 mod find;
 mod fits;
+#[cfg(feature = "cli")]
+mod forward;
 mod read;
 mod segmenter;
 mod sizes;
@@ -32,7 +34,9 @@ use std::path::{Path, PathBuf};
 pub use adapt::{Adapted, Changes, adapt, change};
 pub use assemble::{Parts, from_tensors};
 pub use fits::{Shapes, dvae_shapes, preset_of, shapes_of_store, vit_shapes};
-pub use segmenter::{AuxiliaryHead, SegmenterHead};
+#[cfg(feature = "cli")]
+pub use forward::{MASK, PIXELS, forward};
+pub use segmenter::SegmenterHead;
 pub use tables::Resize;
 pub use write::{Format, Written, files_of};
 

@@ -99,13 +99,14 @@ pub(super) fn infer_vit(tensors: &Tensors, hints: Hints, notes: &mut Vec<String>
 }
 
 /// The head that the tensors have.
-pub(super) fn infer_head(tensors: &Tensors, depth: usize) -> Head {
+pub(super) fn infer_head(tensors: &Tensors, vit: &VitConfig) -> Head {
     let rows = |name: &str| tensors.get(name).and_then(|t| t.shape.first().copied());
-    if let Some(head) = segmenter::infer(tensors, depth) {
+    if let Some(head) = segmenter::infer(tensors, vit) {
         return Head::Segmenter(head);
     }
     if let Some(classes) = rows("head.weight") {
-        let pool = if tensors.contains_key("norm.weight") { Pool::Cls } else { Pool::MeanPatches };
+        let mean = tensors.contains_key("fc_norm.weight") || !tensors.contains_key("norm.weight");
+        let pool = if mean { Pool::MeanPatches } else { Pool::Cls };
         return Head::Classifier { classes, pool };
     }
     if tensors.contains_key("lm_head.weight") { Head::MaskedImage } else { Head::None }

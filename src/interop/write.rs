@@ -1,11 +1,12 @@
 //! A model in the files of each library.
 
-use super::{Head, ModelFile, Network};
+use super::{Head, ModelFile, Network, SegmenterHead};
 use crate::error::{Error, Result};
 use crate::io::hf::{self, HfConfig, preprocessor_config_json, transformers_config_json};
 use crate::io::names;
 use crate::io::tensors::{Precision, Tensor, TensorData, Tensors, pt_metadata, write_safetensors_as};
 use crate::io::torch::write_torch;
+use crate::models::segmenter::SegmentHead;
 use crate::models::{RelPos, VitConfig};
 use crate::ops::Pool;
 use serde_json::json;
@@ -121,13 +122,18 @@ impl Writer<'_> {
             }
             notes.push("added the pooler's layer norm, which is fresh: the model has none".into());
         }
-        if let Head::Segmenter(_) = head {
+        if let Head::Segmenter(s) = head {
             count_batches(&mut tensors);
-            notes.push(
-                "transformers counts out_indices differently from the official code: its own forward pass taps \
-                 earlier blocks than the ones that are named"
-                    .into(),
-            );
+            notes.push(match s.head {
+                SegmentHead::SetrPup(_) => {
+                    "only beit reads this segmenter: transformers has no SETR-PUP".into()
+                }
+                SegmentHead::Upernet(_) => {
+                    "transformers counts out_indices differently from the official code: its \
+                    own forward pass taps earlier blocks than the ones that are named"
+                        .into()
+                }
+            });
         }
         if config.image.0 != config.image.1 && config.rel_pos != RelPos::None {
             notes.push("transformers gathers relative positions of oblong pictures in another order".into());
@@ -165,6 +171,7 @@ impl Writer<'_> {
             "num_features": config.width,
             "global_pool": if pool == Pool::MeanPatches { "avg" } else { "token" },
             "model_args": {
+                "global_pool": if pool == Pool::MeanPatches { "avg" } else { "token" },
                 "img_size": [config.image.0, config.image.1],
                 "patch_size": config.patch,
                 "embed_dim": config.width,
@@ -229,17 +236,20 @@ fn hf_config(config: &VitConfig, head: &Head, labels: &[String]) -> HfConfig {
         Head::None => (hf::BACKBONE, None),
         Head::MaskedImage => (hf::MASKED_IMAGE_MODEL, None),
         Head::Classifier { classes, .. } => (hf::IMAGE_CLASSIFIER, Some(*classes)),
-        Head::Segmenter(s) => {
-            hf.out_indices = Some(s.taps.to_vec());
-            hf.pool_scales = Some(s.pool_scales.clone());
-            hf.use_auxiliary_head = Some(s.auxiliary.is_some());
-            if let Some(a) = &s.auxiliary {
+        Head::Segmenter(SegmenterHead { head: SegmentHead::SetrPup(_), classes }) => {
+            (hf::SEGMENTER, Some(*classes))
+        }
+        Head::Segmenter(SegmenterHead { head: SegmentHead::Upernet(upernet), classes }) => {
+            hf.out_indices = Some(upernet.taps.to_vec());
+            hf.pool_scales = Some(upernet.pool_scales.clone());
+            hf.use_auxiliary_head = Some(upernet.auxiliary.is_some());
+            if let Some(a) = &upernet.auxiliary {
                 (hf.auxiliary_channels, hf.auxiliary_num_convs) = (Some(a.channels), Some(a.convs));
-                hf.auxiliary_loss_weight = Some(a.weight);
+                hf.auxiliary_loss_weight = a.weight.to_string().parse().ok();
+                hf.auxiliary_concat_input = Some(a.concat_input);
             }
-            hf.auxiliary_concat_input = Some(false);
             hf.semantic_loss_ignore_index = Some(255);
-            (hf::SEGMENTER, Some(s.classes))
+            (hf::SEGMENTER, Some(*classes))
         }
     };
     hf.architectures = vec![class.to_owned()];

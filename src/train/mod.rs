@@ -42,7 +42,9 @@ pub use budget::{all_plans, check_fits, check_memory};
 #[cfg(feature = "cli")]
 pub use classification::{CLASSIFY, Classification};
 #[cfg(feature = "cli")]
-pub(crate) use files::{pages_of, state_limits};
+pub(crate) use files::state_limits;
+#[cfg(feature = "cli")]
+pub use files::{pages_of, tensors_of};
 #[cfg(feature = "cli")]
 pub use phase_tokenizer::Tokenizer;
 #[cfg(feature = "cli")]

@@ -125,3 +125,50 @@ fn tokenizer_halves_split_and_join() {
     assert_eq!(write_safetensors(&joined, &BTreeMap::new()), bytes);
     assert_ne!(write_safetensors(&joined, &pt_metadata()), bytes);
 }
+
+/// Names of a segmenter as transformers 4 publishes them, and as version 5 has them in memory.
+#[test]
+fn renamed_modules_of_newer_versions_are_read() {
+    for (new, ours) in [
+        ("beit.layers.3.attention.o_proj.bias", "blocks.3.attn.proj.bias"),
+        ("beit.layers.3.attention.q_proj.bias", "blocks.3.attn.q_bias"),
+        ("layers.0.mlp.fc1.weight", "blocks.0.mlp.fc1.weight"),
+        ("beit.layers.0.lambda_1", "blocks.0.gamma_1"),
+        (
+            "beit.layers.1.relative_position_bias.relative_position_bias_table",
+            "blocks.1.attn.relative_position_bias_table",
+        ),
+        (
+            "beit.shared_position_bias.relative_position_bias_table",
+            "rel_pos_bias.relative_position_bias_table",
+        ),
+        ("fpn.fpn1.conv_transpose1.weight", "fpn1.0.weight"),
+        ("fpn.fpn1.normalization.running_var", "fpn1.1.running_var"),
+        ("fpn.fpn2.bias", "fpn2.0.bias"),
+        (
+            "decode_head.psp_modules.blocks.2.conv.convolution.weight",
+            "decode_head.psp_modules.2.1.conv.weight",
+        ),
+        ("decode_head.psp_modules.blocks.2.conv.normalization.bias", "decode_head.psp_modules.2.1.bn.bias"),
+        ("decode_head.psp_bottleneck.convolution.weight", "decode_head.bottleneck.conv.weight"),
+        ("decode_head.lateral_convs.0.normalization.weight", "decode_head.lateral_convs.0.bn.weight"),
+        ("auxiliary_head.classifier.bias", "auxiliary_head.conv_seg.bias"),
+    ] {
+        assert_eq!(official_name(new).as_deref(), Some(ours), "{new}");
+    }
+    for name in ["decode_head.psp_modules.0.1.conv.weight", "auxiliary_head.convs.0.bn.num_batches_tracked"] {
+        assert_eq!(official_name(name).as_deref(), Some(name));
+    }
+}
+
+#[test]
+fn segmenters_of_the_official_code_lose_their_backbone_prefix() {
+    let one = || Tensor::f32(vec![1], vec![0.0]).unwrap();
+    let theirs: Tensors = ["backbone.cls_token", "backbone.fpn1.0.weight", "decode_head.conv_seg.bias"]
+        .into_iter()
+        .map(|name| (name.to_owned(), one()))
+        .collect();
+    let ours = from_official(theirs.clone()).unwrap();
+    assert_eq!(ours.keys().collect::<Vec<_>>(), ["cls_token", "decode_head.conv_seg.bias", "fpn1.0.weight"]);
+    assert_eq!(to_official(ours, (2, 2)).unwrap(), theirs);
+}
