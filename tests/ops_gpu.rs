@@ -7,7 +7,7 @@
 mod support;
 
 use beit::gpu::{Gpu, GpuSession, list_adapters};
-use beit::ops::{Caps, Sample, Tier, samples};
+use beit::ops::{Caps, ProductVariant, Sample, Tier, samples};
 use beit::session::Session;
 use support::check::{FORWARD, Tolerance, VJP, bits, compare_all, plan_for, reference, run};
 use support::probe::{Returns, probe};
@@ -46,7 +46,10 @@ fn one(
 }
 
 fn suite(gpu: &Gpu, caps: &Caps) {
-    let all = samples();
+    suite_of(gpu, caps, samples());
+}
+
+fn suite_of(gpu: &Gpu, caps: &Caps, all: Vec<Sample>) {
     let mut failures = Vec::new();
     let mut worst = (0.0f64, 0.0f64);
     let mut session = GpuSession::new(gpu.clone());
@@ -89,6 +92,18 @@ fn software_kernels_at_the_adapters_limits() {
 fn hardware_kernels_at_the_adapters_limits() {
     if let Some(gpu) = adapter() {
         suite(&gpu, &Caps { tier: Tier::Hardware, ..gpu.caps() });
+    }
+}
+
+/// Every way to compute a product, whatever the choice would be, on products of all shapes and storage orders.
+#[test]
+fn every_variant_of_products() {
+    let Some(gpu) = adapter() else { return };
+    let uses_products = |s: &Sample| ["matmul", "head_loss"].contains(&s.op.name());
+    for variant in ProductVariant::ALL {
+        let caps = Caps { products: [Some(variant); 4], ..gpu.caps() };
+        eprint!("{variant}: ");
+        suite_of(&gpu, &caps, samples().into_iter().filter(uses_products).collect());
     }
 }
 
