@@ -8,7 +8,9 @@ use serde_json::json;
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  beit info --json\n  beit info --adapter llvmpipe --tune    time the variants of matrix products and keep the fastest")]
+#[command(
+    after_help = "Examples:\n  beit info --json\n  beit info --adapter llvmpipe --tune    time the variants of matrix products and keep the fastest"
+)]
 pub struct Args {
     /// Look at this adapter instead of the default one
     #[arg(long, value_name = "NAME|cpu")]
@@ -44,7 +46,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }));
     }
     if args.json {
-        println!("{:#}", json!({"device": name, "adapters": adapters, "caps": caps, "presets": presets, "products": products(&caps)}));
+        println!(
+            "{:#}",
+            json!({"device": name, "adapters": adapters, "caps": caps, "presets": presets, "products": products(&caps)})
+        );
         return Ok(ExitCode::SUCCESS);
     }
     println!("device      {name}");
@@ -97,7 +102,8 @@ fn tuned(device: Device, quiet: bool) -> Result<Device> {
     let found = tune::tune(&gpu)?;
     tune::keep(&gpu, &found)?;
     for t in found.timings.iter().filter(|_| !quiet) {
-        let (class, error) = (ShapeClass::ALL[t.class], t.error.map_or("wrong".into(), |e| format!("{e:.0e}")));
+        let (class, error) =
+            (ShapeClass::ALL[t.class], t.error.map_or("wrong".into(), |e| format!("{e:.0e}")));
         let (m, n, k) = class.example();
         let rate = 2e-9 * (m * n * k) as f64 / t.seconds;
         println!("{class}: {:16} {:>8.2} ms {rate:>8.1} GFLOP/s, error {error}", t.variant, 1e3 * t.seconds);

@@ -174,7 +174,8 @@ pub fn keep(gpu: &Gpu, tuning: &Tuning) -> Result<()> {
     let Some(path) = file(gpu) else { return Ok(()) };
     let failed = |e: std::io::Error| Error::io("the timing of kernels could not be kept", &path, &e);
     path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(failed)?;
-    let text = serde_json::to_string_pretty(tuning).map_err(|e| Error::device("timing of kernels").got(e.to_string()))?;
+    let text = serde_json::to_string_pretty(tuning)
+        .map_err(|e| Error::device("timing of kernels").got(e.to_string()))?;
     std::fs::write(&path, text).map_err(failed)
 }
 
