@@ -97,9 +97,9 @@ fn hardware_kernels_at_the_adapters_limits() {
 fn every_variant_of_products() {
     let Some(gpu) = adapter() else { return };
     let all = samples();
-    // Four storage orders a shape: every fifth sample meets every order and nearly every shape.
-    let products: Vec<&Sample> = all.iter().filter(|s| s.op.name() == "matmul").step_by(5).collect();
-    assert!(products.len() >= 10, "only {} products", products.len());
+    // Four storage orders a shape: every 13th sample meets every order; each is another pipeline, which takes its time.
+    let products: Vec<&Sample> = all.iter().filter(|s| s.op.name() == "matmul").step_by(13).collect();
+    assert!(products.len() >= 4, "only {} products", products.len());
     let mut session = GpuSession::new(gpu.clone());
     for variant in ProductVariant::ALL {
         let caps = Caps { products: [Some(variant); 4], ..gpu.caps() };
