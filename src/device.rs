@@ -34,14 +34,18 @@ impl Device {
     /// If the named adapter is not there; the message lists what was found.
     #[cfg(feature = "gpu")]
     pub fn choose(name: Option<&str>) -> Result<Choice> {
-        use crate::gpu::{Gpu, list_adapters};
+        use crate::gpu::{Gpu, list_adapters, tune};
         match name {
             Some(n) if n.eq_ignore_ascii_case("cpu") => Ok(Choice { device: Device::Cpu, note: None }),
-            Some(n) => Ok(Choice { device: Device::Gpu(Gpu::create(Some(n))?), note: None }),
+            Some(n) => {
+                let gpu = tune::tuned(Gpu::create(Some(n))?)?;
+                Ok(Choice { device: Device::Gpu(gpu), note: None })
+            }
             None => {
                 let adapters = list_adapters();
                 if let Some(real) = adapters.iter().find(|a| !a.software) {
-                    return Ok(Choice { device: Device::Gpu(Gpu::create(Some(&real.name))?), note: None });
+                    let gpu = tune::tuned(Gpu::create(Some(&real.name))?)?;
+                    return Ok(Choice { device: Device::Gpu(gpu), note: None });
                 }
                 let note = match adapters.first() {
                     None => format!(

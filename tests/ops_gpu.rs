@@ -7,7 +7,7 @@
 mod support;
 
 use beit::gpu::{Gpu, GpuSession, list_adapters};
-use beit::ops::{Caps, Sample, Tier, samples};
+use beit::ops::{Caps, ProductVariant, Sample, Tier, samples};
 use beit::session::Session;
 use support::check::{FORWARD, Tolerance, VJP, bits, compare_all, plan_for, reference, run};
 use support::probe::{Returns, probe};
@@ -89,6 +89,24 @@ fn software_kernels_at_the_adapters_limits() {
 fn hardware_kernels_at_the_adapters_limits() {
     if let Some(gpu) = adapter() {
         suite(&gpu, &Caps { tier: Tier::Hardware, ..gpu.caps() });
+    }
+}
+
+/// Every way to compute a product, whatever the choice would be, on products of all shapes and storage orders.
+#[test]
+fn every_variant_of_products() {
+    let Some(gpu) = adapter() else { return };
+    let all = samples();
+    // Four storage orders a shape: every 13th sample meets every order; each is another pipeline, which takes its time.
+    let products: Vec<&Sample> = all.iter().filter(|s| s.op.name() == "matmul").step_by(13).collect();
+    assert!(products.len() >= 4, "only {} products", products.len());
+    let mut session = GpuSession::new(gpu.clone());
+    for variant in ProductVariant::ALL {
+        let caps = Caps { products: [Some(variant); 4], ..gpu.caps() };
+        for s in &products {
+            let result = one(s, &mut session, &caps, Returns::Results, FORWARD);
+            assert!(result.is_ok(), "{variant} of {:?}: {result:?}", s.op);
+        }
     }
 }
 

@@ -3,15 +3,21 @@
 use crate::config::{PRESETS, preset};
 use crate::device::Device;
 use crate::error::Result;
+use crate::ops::{Caps, ProductVariant, ShapeClass, Tier};
 use serde_json::json;
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  beit info --json")]
+#[command(
+    after_help = "Examples:\n  beit info --json\n  beit info --adapter llvmpipe --tune    time the variants of matrix products and keep the fastest"
+)]
 pub struct Args {
     /// Look at this adapter instead of the default one
     #[arg(long, value_name = "NAME|cpu")]
     adapter: Option<String>,
+    /// Time the variants of matrix products on the adapter and keep the fastest right ones for later runs
+    #[arg(long)]
+    tune: bool,
     /// Machine-readable
     #[arg(long)]
     json: bool,
@@ -19,7 +25,10 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let choice = Device::choose(args.adapter.as_deref())?;
+    let mut choice = Device::choose(args.adapter.as_deref())?;
+    if args.tune {
+        choice.device = tuned(choice.device, args.json)?;
+    }
     let caps = choice.device.caps();
     let name = choice.device.session()?.device();
     let adapters = adapter_names();
@@ -37,7 +46,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }));
     }
     if args.json {
-        println!("{:#}", json!({"device": name, "adapters": adapters, "caps": caps, "presets": presets}));
+        println!(
+            "{:#}",
+            json!({"device": name, "adapters": adapters, "caps": caps, "presets": presets, "products": products(&caps)})
+        );
         return Ok(ExitCode::SUCCESS);
     }
     println!("device      {name}");
@@ -50,6 +62,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         caps.subgroup_size,
         caps.f16
     );
+    for p in products(&caps) {
+        let text = |key: &str| p[key].as_str().unwrap_or_default().to_string();
+        println!("products    {}: {} ({})", text("class"), text("variant"), text("by"));
+    }
     choice.note.iter().for_each(|n| println!("note        {n}"));
     println!("presets     (memory of training on this device, work of one update)");
     for p in presets {
@@ -62,6 +78,42 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The variant of matrix products for each class of shapes and what decided; none on the CPU session.
+fn products(caps: &Caps) -> Vec<serde_json::Value> {
+    if caps.tier == Tier::Cpu {
+        return vec![];
+    }
+    let product = |class: &ShapeClass| {
+        let (m, n, _) = class.example();
+        let by = if caps.products[class.index()].is_some() { "timed" } else { "rule" };
+        let variant = ProductVariant::choose(caps, m, n).to_string();
+        json!({"class": class.to_string(), "variant": variant, "by": by})
+    };
+    ShapeClass::ALL.iter().map(product).collect()
+}
+
+/// Times the variants, keeps the choices, and prints the times.
+#[cfg(feature = "gpu")]
+fn tuned(device: Device, quiet: bool) -> Result<Device> {
+    use crate::gpu::tune;
+    let Device::Gpu(gpu) = device else { return Ok(device) };
+    let found = tune::tune(&gpu)?;
+    tune::keep(&gpu, &found)?;
+    for t in found.timings.iter().filter(|_| !quiet) {
+        let (class, error) =
+            (ShapeClass::ALL[t.class], t.error.map_or("wrong".into(), |e| format!("{e:.0e}")));
+        let (m, n, k) = class.example();
+        let rate = 2e-9 * (m * n * k) as f64 / t.seconds;
+        println!("{class}: {:16} {:>8.2} ms {rate:>8.1} GFLOP/s, error {error}", t.variant, 1e3 * t.seconds);
+    }
+    Ok(Device::Gpu(gpu.with_products(found.choices)))
+}
+
+#[cfg(not(feature = "gpu"))]
+fn tuned(device: Device, _: bool) -> Result<Device> {
+    Ok(device)
 }
 
 #[cfg(feature = "gpu")]

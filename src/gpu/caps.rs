@@ -187,6 +187,7 @@ impl Gpu {
             subgroup_size: if subgroups { raw.subgroup_min_size } else { 0 },
             f16: features.contains(wgpu::Features::SHADER_F16),
             int64: features.contains(wgpu::Features::SHADER_INT64),
+            products: [None; 4],
         };
         Ok(Gpu { device, queue, lost: Arc::default(), info, caps })
     }
@@ -198,6 +199,11 @@ impl Gpu {
     /// What plans for it must be compiled with.
     pub fn caps(&self) -> Caps {
         self.caps
+    }
+    /// The same device with other choices between variants of matrix products.
+    pub fn with_products(mut self, products: crate::ops::Choices) -> Gpu {
+        self.caps.products = products;
+        self
     }
     /// Whether it computes on the CPU.
     pub fn is_software(&self) -> bool {

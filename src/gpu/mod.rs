@@ -7,6 +7,8 @@ mod profile;
 mod readback;
 mod session;
 pub mod shaders;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod tune;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use caps::list_adapters;

@@ -6,7 +6,7 @@
 
 use super::gemm::{Gemm, Matrix};
 use super::units::vector;
-use super::{Access, Arg, Caps, KernelCall, Kernels};
+use super::{Access, Arg, Caps, KernelCall, Kernels, Tier};
 use super::{Args, Op, Vjp, arity, col_sum, cpu_kernel, expect_elements, linear};
 use crate::cpu::{ConvShape, Real, par_chunks, par_map, par_rows};
 use crate::error::{Error, Result};
@@ -133,14 +133,20 @@ impl ConvSize {
         Ok(Kernels { calls: vec![], scratch: vec![packed, rows] })
     }
     /// Gathers the rows of a chunk of the image operand.
-    fn gather_call(&self, image: usize, first: usize, count: usize) -> KernelCall {
+    ///
+    /// A GPU takes an invocation per unit, whose neighbours write neighbours; a software adapter one per pixel, because
+    /// the divisions that find a unit's place cost it more than the copy.
+    fn gather_call(&self, caps: &Caps, image: usize, first: usize, count: usize) -> KernelCall {
         let vec = vector(&[self.c]);
-        let units = count * self.taps() / vec;
+        let by_pixel = caps.tier == Tier::Software;
+        let items = if by_pixel { count } else { count * self.taps() / vec };
         KernelCall::new("conv2d", "gather")
             .bind(ROWS, Access::Write)
             .reads(&[image])
-            .words(&[units, first, self.height, self.width, self.c / vec, self.k])
-            .each(units, vec)
+            .define("BY_PIXEL", u32::from(by_pixel))
+            .define("WIDE", u32::from(by_pixel && caps.int64 && vec == 4))
+            .words(&[items, first, self.height, self.width, self.c / vec, self.k])
+            .each(items, vec)
     }
     /// Rearranges weights; `o` and `c` as stored in checkpoints.
     fn weights_call(&self, entry: &'static str, to: Arg, of: Arg, o: usize, c: usize) -> KernelCall {
@@ -153,7 +159,7 @@ impl ConvSize {
         let mut kernels = self.kernels()?;
         kernels.calls.push(pack);
         for (first, count) in self.chunks() {
-            kernels.calls.push(self.gather_call(0, first, count));
+            kernels.calls.push(self.gather_call(caps, 0, first, count));
             let gemm = Gemm {
                 m: count,
                 n: self.o,
@@ -307,7 +313,7 @@ impl Op for Conv2dGradWeight {
         let s = self.size(inputs);
         let mut kernels = s.kernels()?;
         for (first, count) in s.chunks() {
-            kernels.calls.push(s.gather_call(1, first, count));
+            kernels.calls.push(s.gather_call(caps, 1, first, count));
             let gemm = Gemm {
                 m: s.o,
                 n: s.taps(),

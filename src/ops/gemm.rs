@@ -1,9 +1,10 @@
-//! Matrix products as WGSL dispatches: the operands, the choice of a kernel variant, and the split along k.
+//! Matrix products as WGSL dispatches: the operands and the calls. The choice of a variant: [`super::product`].
 //!
 //! Every dense product of the crate comes through here: linear layers and their gradients, the prediction head. The
 //! convolutions share the choice and the shaders' inner loops.
 
-use super::{Access, Arg, Caps, KernelCall, Kernels, Tier};
+use super::product::ProductVariant as Variant;
+use super::{Access, Arg, Caps, KernelCall, Kernels};
 use crate::error::Result;
 use crate::graph::TensorType;
 
@@ -32,92 +33,6 @@ pub(crate) struct Gemm {
     pub bias: Option<(Arg, usize)>,
     /// Add to what `c` holds.
     pub accumulate: bool,
-}
-
-/// How a product is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Variant {
-    /// Register tiles of `rows` × 64 by one subgroup of eight; with `swap` the operands are exchanged.
-    Strip { rows: usize, swap: bool },
-    /// Tiles of `edge` × `edge` in workgroup memory.
-    Tile { edge: usize },
-}
-
-impl Variant {
-    /// The variant that wastes least on an `m` × `n` product.
-    pub(crate) fn choose(caps: &Caps, m: usize, n: usize) -> Self {
-        if caps.tier == Tier::Hardware {
-            let edge = [128, 64].into_iter().find(|&e| tiles(m, n, (e, e)) >= BUSY && m.min(n) > e / 2);
-            return Variant::Tile { edge: edge.unwrap_or(if m.min(n) > 32 { 64 } else { 32 }) };
-        }
-        let mut best = (usize::MAX, Variant::Strip { rows: 16, swap: false });
-        for swap in [false, true] {
-            for rows in [64, 32, 16] {
-                let (m, n) = if swap { (n, m) } else { (m, n) };
-                let cost = strip_cost(caps, rows) * tiles(m, n, (rows, STRIP)).next_multiple_of(THREADS);
-                if cost < best.0 {
-                    best = (cost, Variant::Strip { rows, swap });
-                }
-            }
-        }
-        best.1
-    }
-    /// Rows and columns of one workgroup.
-    pub(crate) fn tile(self) -> (usize, usize) {
-        match self {
-            Variant::Strip { rows, .. } => (rows, STRIP),
-            Variant::Tile { edge } => (edge, edge),
-        }
-    }
-    /// Terms of k between two looks at the loop condition.
-    pub(crate) fn step(self) -> usize {
-        match self {
-            Variant::Strip { .. } => 4,
-            Variant::Tile { edge: 64 } => 16,
-            Variant::Tile { .. } => 8,
-        }
-    }
-    /// Parts of k so that about as many workgroups run as the adapter wants, and the length of a part.
-    pub(crate) fn split(self, m: usize, n: usize, k: usize) -> (usize, usize) {
-        let (want, shortest) = if matches!(self, Variant::Tile { .. }) { (BUSY, 256) } else { (16, 512) };
-        let parts = (want / tiles(m, n, self.tile())).min(k / shortest).clamp(1, 64);
-        let chunk = k.div_ceil(parts).next_multiple_of(self.step());
-        (k.div_ceil(chunk), chunk)
-    }
-    /// The defines of the variant.
-    pub(crate) fn define(self, call: KernelCall, caps: &Caps) -> KernelCall {
-        match self {
-            Variant::Strip { rows, swap } => call
-                .define("ROWS", rows as u32)
-                .define("MID", u32::from(rows >= 32))
-                .define("TALL", u32::from(rows >= 64))
-                .define("SWAP", u32::from(swap))
-                .define("SUBGROUP", u32::from(caps.subgroup_size == 8))
-                .define("WIDE", u32::from(caps.int64)),
-            Variant::Tile { edge } => call
-                .define("EDGE", edge as u32)
-                .define("DEPTH", self.step() as u32)
-                .define("WG", (edge * self.step() / 4) as u32)
-                .define("BIG", u32::from(edge == 128)),
-        }
-    }
-}
-
-/// Columns of a register tile: eight lanes of eight.
-const STRIP: usize = 64;
-/// Threads of a software adapter, at a guess.
-const THREADS: usize = 4;
-/// Workgroups that keep a GPU busy.
-const BUSY: usize = 128;
-
-fn tiles(m: usize, n: usize, tile: (usize, usize)) -> usize {
-    m.div_ceil(tile.0) * n.div_ceil(tile.1)
-}
-
-/// Cost of one term of k of a register tile: loads go lane by lane and word by word, arithmetic by vectors of eight.
-fn strip_cost(caps: &Caps, rows: usize) -> usize {
-    let words = if caps.subgroup_size == 8 { rows + STRIP } else { 8 * rows + STRIP };
-    4 * words + rows * STRIP / 8
 }
 
 impl Matrix {

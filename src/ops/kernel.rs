@@ -145,6 +145,8 @@ pub struct Caps {
     pub int64: bool,
     /// 16-bit floats in shaders.
     pub f16: bool,
+    /// Variants of matrix products chosen for the adapter, by class of shapes.
+    pub products: super::Choices,
 }
 
 impl Caps {
@@ -158,6 +160,7 @@ impl Caps {
             subgroup_size: 0,
             int64: false,
             f16: false,
+            products: [None; 4],
         }
     }
     /// The CPU session: no kernels, pages of up to 1 GiB.

@@ -1,0 +1,177 @@
+//! The ways to compute a matrix product in WGSL, and the choice between them.
+//!
+//! The rule goes by the class of the adapter and by the waste at the edges; a timing on the adapter (`gpu::tune`) may
+//! override it for a class of shapes. Every variant gives the same result to rounding, which the op suite checks.
+
+use super::{Caps, KernelCall, Tier};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A way to compute a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProductVariant {
+    /// Register tiles of `rows` × 64 by eight lanes, without workgroup memory.
+    Strip {
+        /// 16, 32 or 64.
+        rows: usize,
+        /// The operands are exchanged and the result is stored transposed.
+        swap: bool,
+    },
+    /// Tiles of `edge` × `edge` in workgroup memory.
+    Tile {
+        /// 32, 64 or 128.
+        edge: usize,
+    },
+}
+
+use ProductVariant as Variant;
+
+impl fmt::Display for ProductVariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&match self {
+            Variant::Strip { rows, swap: false } => format!("strip-{rows}"),
+            Variant::Strip { rows, swap: true } => format!("strip-{rows}-swapped"),
+            Variant::Tile { edge } => format!("tile-{edge}"),
+        })
+    }
+}
+
+/// Classes of shapes that a choice is made for: whether the product has many rows, and many columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShapeClass {
+    /// 512 rows or more.
+    pub tall: bool,
+    /// 512 columns or more.
+    pub wide: bool,
+}
+
+impl ShapeClass {
+    /// All four.
+    pub const ALL: [ShapeClass; 4] = [
+        ShapeClass { tall: false, wide: false },
+        ShapeClass { tall: true, wide: false },
+        ShapeClass { tall: false, wide: true },
+        ShapeClass { tall: true, wide: true },
+    ];
+    /// The class of a product.
+    pub fn of(m: usize, n: usize) -> Self {
+        ShapeClass { tall: m >= 512, wide: n >= 512 }
+    }
+    /// Number in [`ShapeClass::ALL`] and in [`Caps::products`].
+    pub fn index(self) -> usize {
+        usize::from(self.tall) + 2 * usize::from(self.wide)
+    }
+    /// A product of the class, (m, n, k), of the kind that transformers have.
+    pub fn example(self) -> (usize, usize, usize) {
+        match (self.tall, self.wide) {
+            (false, false) => (192, 192, 1024),
+            (true, false) => (1576, 192, 256),
+            (false, true) => (192, 1536, 256),
+            (true, true) => (1576, 768, 192),
+        }
+    }
+}
+
+impl fmt::Display for ShapeClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let size = |large| if large { "many" } else { "few" };
+        write!(f, "{} rows, {} columns", size(self.tall), size(self.wide))
+    }
+}
+
+/// Choices made for an adapter, by [`ShapeClass::index`]; `None` leaves it to the rule.
+pub type Choices = [Option<ProductVariant>; 4];
+
+impl ProductVariant {
+    /// All variants.
+    pub const ALL: [ProductVariant; 9] = [
+        Variant::Strip { rows: 16, swap: false },
+        Variant::Strip { rows: 32, swap: false },
+        Variant::Strip { rows: 64, swap: false },
+        Variant::Strip { rows: 16, swap: true },
+        Variant::Strip { rows: 32, swap: true },
+        Variant::Strip { rows: 64, swap: true },
+        Variant::Tile { edge: 32 },
+        Variant::Tile { edge: 64 },
+        Variant::Tile { edge: 128 },
+    ];
+    /// The variant for an `m` × `n` product: the one chosen for the adapter, else the one that wastes least.
+    pub fn choose(caps: &Caps, m: usize, n: usize) -> Self {
+        caps.products[ShapeClass::of(m, n).index()].unwrap_or_else(|| Self::by_rule(caps, m, n))
+    }
+    /// The variant that wastes least by the adapter's class.
+    pub fn by_rule(caps: &Caps, m: usize, n: usize) -> Self {
+        if caps.tier == Tier::Hardware {
+            let edge = [128, 64].into_iter().find(|&e| tiles(m, n, (e, e)) >= BUSY && m.min(n) > e / 2);
+            return Variant::Tile { edge: edge.unwrap_or(if m.min(n) > 32 { 64 } else { 32 }) };
+        }
+        let mut best = (usize::MAX, Variant::Strip { rows: 16, swap: false });
+        for swap in [false, true] {
+            for rows in [64, 32, 16] {
+                let (m, n) = if swap { (n, m) } else { (m, n) };
+                let cost = strip_cost(caps, rows) * tiles(m, n, (rows, STRIP)).next_multiple_of(THREADS);
+                if cost < best.0 {
+                    best = (cost, Variant::Strip { rows, swap });
+                }
+            }
+        }
+        best.1
+    }
+    /// Rows and columns of one workgroup.
+    pub(crate) fn tile(self) -> (usize, usize) {
+        match self {
+            Variant::Strip { rows, .. } => (rows, STRIP),
+            Variant::Tile { edge } => (edge, edge),
+        }
+    }
+    /// Terms of k between two looks at the loop condition.
+    pub(crate) fn step(self) -> usize {
+        match self {
+            Variant::Strip { .. } => 4,
+            Variant::Tile { edge: 64 } => 16,
+            Variant::Tile { .. } => 8,
+        }
+    }
+    /// Parts of k so that about as many workgroups run as the adapter wants, and the length of a part.
+    pub(crate) fn split(self, m: usize, n: usize, k: usize) -> (usize, usize) {
+        let (want, shortest) = if matches!(self, Variant::Tile { .. }) { (BUSY, 256) } else { (16, 512) };
+        let parts = (want / tiles(m, n, self.tile())).min(k / shortest).clamp(1, 64);
+        let chunk = k.div_ceil(parts).next_multiple_of(self.step());
+        (k.div_ceil(chunk), chunk)
+    }
+    /// The defines of the variant.
+    pub(crate) fn define(self, call: KernelCall, caps: &Caps) -> KernelCall {
+        match self {
+            Variant::Strip { rows, swap } => call
+                .define("ROWS", rows as u32)
+                .define("MID", u32::from(rows >= 32))
+                .define("TALL", u32::from(rows >= 64))
+                .define("SWAP", u32::from(swap))
+                .define("SUBGROUP", u32::from(caps.subgroup_size == 8))
+                .define("WIDE", u32::from(caps.int64)),
+            Variant::Tile { edge } => call
+                .define("EDGE", edge as u32)
+                .define("DEPTH", self.step() as u32)
+                .define("WG", (edge * self.step() / 4) as u32)
+                .define("BIG", u32::from(edge == 128)),
+        }
+    }
+}
+
+/// Columns of a register tile: eight lanes of eight.
+const STRIP: usize = 64;
+/// Threads of a software adapter, at a guess.
+const THREADS: usize = 4;
+/// Workgroups that keep a GPU busy.
+const BUSY: usize = 128;
+
+fn tiles(m: usize, n: usize, tile: (usize, usize)) -> usize {
+    m.div_ceil(tile.0) * n.div_ceil(tile.1)
+}
+
+/// Cost of one term of k of a register tile: loads go lane by lane and word by word, arithmetic by vectors of eight.
+fn strip_cost(caps: &Caps, rows: usize) -> usize {
+    let words = if caps.subgroup_size == 8 { rows + STRIP } else { 8 * rows + STRIP };
+    4 * words + rows * STRIP / 8
+}
