@@ -7,6 +7,8 @@ use crate::error::Result;
 use crate::session::Session;
 
 /// A device that sessions can be made on.
+// a process holds one or two of them
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone)]
 pub enum Device {
     /// The built-in CPU kernels.

@@ -9,7 +9,6 @@ use crate::interop::{self, Head, ModelFile, Want};
 use crate::io::checkpoint;
 use crate::io::hf::{HfConfig, SEGMENTER};
 use crate::models::segmenter::SegmentHead;
-use crate::models::upernet::{AuxiliaryConfig, UperNetConfig};
 use crate::session::Session;
 use crate::tasks::confusion::Confusion;
 use crate::tasks::segment::{MODEL, SegmentModel};
@@ -186,26 +185,13 @@ fn foreign(model: ModelFile) -> Result<Opened> {
             .expected("a segmenter: a run of `beit finetune segment`, or UPerNet of another library")
             .got(model.kind()));
     };
-    let auxiliary = head.auxiliary.map(|a| AuxiliaryConfig {
-        channels: a.channels,
-        convs: a.convs,
-        concat_input: false,
-        weight: a.weight as f32,
-    });
-    let upernet = UperNetConfig {
-        taps: head.taps,
-        channels: head.channels,
-        pool_scales: head.pool_scales,
-        auxiliary,
-        dropout: 0.1,
-    };
     let names = match model.labels.len() {
         n if n == head.classes => model.labels.clone(),
         _ => (0..head.classes).map(|c| format!("class {c}")).collect(),
     };
     let vit = model.vit()?.clone();
     let description = Description {
-        model: SegmentModel { vit, head: SegmentHead::Upernet(upernet), classes: head.classes },
+        model: SegmentModel { vit, head: head.head, classes: head.classes },
         names,
         mean: model.preprocessing.image_mean.map(|m| m as f32),
         std: model.preprocessing.image_std.map(|s| s as f32),
