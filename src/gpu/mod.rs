@@ -1,5 +1,6 @@
 //! The WGSL session on wgpu: adapters, shaders, pipelines, buffers, read-back. Nothing outside this folder names wgpu.
 
+mod arrivals;
 mod caps;
 mod lost;
 mod pipelines;
@@ -10,5 +11,6 @@ pub mod shaders;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use caps::list_adapters;
+pub use arrivals::Arrivals;
 pub use caps::{AdapterInfo, Gpu, list_adapters_async};
 pub use session::GpuSession;

@@ -8,8 +8,7 @@ mod budget;
 #[cfg(feature = "cli")]
 mod drive;
 pub mod events;
-#[cfg(feature = "cli")]
-mod files;
+pub mod files;
 #[cfg(feature = "cli")]
 mod phase_pretrain;
 #[cfg(feature = "cli")]
