@@ -1,5 +1,6 @@
 #!/bin/sh
-# Prepares a machine for developing and testing: a Vulkan driver and a C linker. Safe to run again; says what it did.
+# Prepares a machine for developing and testing: a Vulkan driver, a C linker, a Chromium for the browser tests, the wasm
+# target. Safe to run again; says what it did.
 # Training itself needs nothing from here: `cargo run --release -- pretrain` works with Rust alone.
 set -eu
 
@@ -18,6 +19,13 @@ has_vulkan_driver() {
         ls "$dir"/*.json >/dev/null 2>&1 && return 0
     done
     [ -n "${VK_DRIVER_FILES:-}${VK_ICD_FILENAMES:-}" ]
+}
+
+has_browser() {
+    for program in chromium chromium-browser google-chrome google-chrome-stable microsoft-edge; do
+        command -v "$program" >/dev/null 2>&1 && return 0
+    done
+    return 1
 }
 
 install() {
@@ -51,11 +59,21 @@ Linux)
         else install gcc || say "could not install it; Rust cannot link without"
         fi
     fi
+    if [ -n "${BEIT_CHROMIUM:-}" ] || has_browser; then
+        say "a Chromium is installed"
+    else
+        say "no Chromium: installing one for the browser tests"
+        install chromium || say "could not install it; the browser tests will be skipped with a loud line"
+    fi
     ;;
 *) say "nothing to install on $(uname -s): wgpu uses the system's own graphics driver" ;;
 esac
 
 if command -v rustup >/dev/null 2>&1; then
+    rustup target list --installed 2>/dev/null | grep -q '^wasm32-unknown-unknown$' || {
+        say "adding the wasm32 target"
+        rustup target add wasm32-unknown-unknown || say "could not add it; the browser page cannot be built without"
+    }
     for component in rustfmt clippy; do
         rustup component list --installed 2>/dev/null | grep -q "^$component" || {
             say "adding $component"

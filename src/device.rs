@@ -1,7 +1,7 @@
 //! Which device a run uses: a GPU if there is a real one, otherwise the built-in CPU kernels.
 
 use crate::cpu::CpuSession;
-#[cfg(not(feature = "gpu"))]
+#[cfg(any(not(feature = "gpu"), target_arch = "wasm32"))]
 use crate::error::Error;
 use crate::error::Result;
 use crate::session::Session;
@@ -34,7 +34,7 @@ impl Device {
     ///
     /// # Errors
     /// If the named adapter is not there; the message lists what was found.
-    #[cfg(feature = "gpu")]
+    #[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
     pub fn choose(name: Option<&str>) -> Result<Choice> {
         use crate::gpu::{Gpu, list_adapters, tune};
         match name {
@@ -64,11 +64,11 @@ impl Device {
         }
     }
 
-    /// Chooses `cpu`; this build has no GPU support.
+    /// Chooses `cpu`; this build has no GPU support, or (in a browser) opens adapters only with `Gpu::create_async`.
     ///
     /// # Errors
     /// If an adapter is named.
-    #[cfg(not(feature = "gpu"))]
+    #[cfg(any(not(feature = "gpu"), target_arch = "wasm32"))]
     pub fn choose(name: Option<&str>) -> Result<Choice> {
         match name {
             Some(n) if !n.eq_ignore_ascii_case("cpu") => Err(Error::config("no such adapter")

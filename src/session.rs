@@ -72,6 +72,11 @@ pub trait Session: Send {
     /// # Errors
     /// If there is no such page or the device was lost.
     fn read_page(&mut self, store: &str, kind: PageKind, page: usize) -> Result<Vec<f32>>;
+    /// Starts reading a page as it is after the work submitted so far; [`Session::take`] gives it.
+    ///
+    /// # Errors
+    /// If there is no such page or the device was lost.
+    fn fetch_page(&mut self, store: &str, kind: PageKind, page: usize) -> Result<Ticket>;
     /// Makes a plan ready to run: buffers, bind groups and pipelines are created here and nowhere else.
     ///
     /// # Errors

@@ -214,6 +214,9 @@ impl Session for Lagging {
     fn read_page(&mut self, store: &str, kind: PageKind, page: usize) -> beit::Result<Vec<f32>> {
         self.inner.read_page(store, kind, page)
     }
+    fn fetch_page(&mut self, store: &str, kind: PageKind, page: usize) -> beit::Result<Ticket> {
+        self.inner.fetch_page(store, kind, page)
+    }
     fn load(&mut self, plan: Arc<Plan>) -> beit::Result<PlanId> {
         self.inner.load(plan)
     }

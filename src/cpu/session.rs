@@ -355,6 +355,12 @@ impl<T: Dispatch> Session for CpuSession<T> {
         self.tickets.insert(Ticket(self.next_ticket), all);
         Ok(Ticket(self.next_ticket))
     }
+    fn fetch_page(&mut self, store: &str, kind: PageKind, page: usize) -> Result<Ticket> {
+        let data = self.read_page(store, kind, page)?;
+        self.next_ticket += 1;
+        self.tickets.insert(Ticket(self.next_ticket), vec![HostData::F32(data)]);
+        Ok(Ticket(self.next_ticket))
+    }
     fn take(&mut self, ticket: Ticket, _wait: bool) -> Result<Option<Vec<HostData>>> {
         Ok(self.tickets.remove(&ticket))
     }

@@ -1,5 +1,6 @@
 //! The WGSL session on wgpu: adapters, shaders, pipelines, buffers, read-back. Nothing outside this folder names wgpu.
 
+mod arrivals;
 mod caps;
 mod lost;
 mod pipelines;
@@ -10,6 +11,7 @@ pub mod shaders;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod tune;
 
+pub use arrivals::Arrivals;
 #[cfg(not(target_arch = "wasm32"))]
 pub use caps::list_adapters;
 pub use caps::{AdapterInfo, Gpu, list_adapters_async};

@@ -219,7 +219,10 @@ fn build(
 /// Runs `create` and returns the error it caused; in a browser such errors reach the lost flag instead.
 pub(super) fn scoped<T>(gpu: &Gpu, create: impl FnOnce() -> T) -> (T, Option<String>) {
     #[cfg(target_arch = "wasm32")]
-    return (create(), None);
+    return {
+        let _ = gpu;
+        (create(), None)
+    };
     #[cfg(not(target_arch = "wasm32"))]
     {
         let filters =
@@ -236,7 +239,10 @@ pub(super) fn scoped<T>(gpu: &Gpu, create: impl FnOnce() -> T) -> (T, Option<Str
 /// The compiler's first message with its place.
 fn located(module: &wgpu::ShaderModule, source: &Source) -> Option<Error> {
     #[cfg(target_arch = "wasm32")]
-    return None;
+    return {
+        let _ = (module, source);
+        None
+    };
     #[cfg(not(target_arch = "wasm32"))]
     {
         let info = pollster::block_on(module.get_compilation_info());

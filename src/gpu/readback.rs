@@ -1,5 +1,6 @@
 //! Asynchronous reads: copies into staging buffers that are used again, mapped when the work is done.
 
+use super::arrivals::Arrivals;
 use super::caps::Gpu;
 use crate::error::{Error, Result};
 use crate::graph::DType;
@@ -40,6 +41,8 @@ pub(super) struct Reads {
     free: Vec<wgpu::Buffer>,
     pending: BTreeMap<Ticket, Pending>,
     next: u64,
+    /// Rung by every read-back that arrives or fails.
+    pub arrivals: Arrivals,
 }
 
 impl Reads {
@@ -81,9 +84,10 @@ impl Reads {
         }
         let submission = gpu.queue.submit([encoder.finish()]);
         let state = Arc::new(AtomicU8::new(ON_THE_WAY));
-        let report = state.clone();
+        let (report, arrivals) = (state.clone(), self.arrivals.clone());
         buffer.slice(..).map_async(wgpu::MapMode::Read, move |result| {
             report.store(if result.is_ok() { HERE } else { FAILED }, Ordering::SeqCst);
+            arrivals.ring();
         });
         self.next += 1;
         self.pending.insert(Ticket(self.next), Pending { buffer, parts: layout, state, submission });

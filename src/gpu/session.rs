@@ -1,5 +1,6 @@
 //! Runs plans as WGSL dispatches: everything is created when a plan is loaded; a run only encodes and submits.
 
+use super::arrivals::Arrivals;
 use super::caps::Gpu;
 use super::pipelines::{Key, Pipelines, scoped};
 use super::readback::{Part, Reads, wait_for};
@@ -79,14 +80,9 @@ impl GpuSession {
     pub fn library_mut(&mut self) -> &mut super::shaders::Library {
         self.pipelines.library_mut()
     }
-    /// Starts reading a page; [`Session::take`] gives it. This is how a browser reads pages.
-    ///
-    /// # Errors
-    /// If there is no such page or the device was lost.
-    pub fn fetch_page(&mut self, store: &str, kind: PageKind, page: usize) -> Result<Ticket> {
-        let buffer = self.page(store, kind, page)?.clone();
-        let part = Part { buffer: &buffer, offset: 0, bytes: buffer.size(), dtype: DType::F32 };
-        self.reads.start(&self.gpu, &[part])
+    /// Tells when read-backs arrive; what a browser or a user interface waits on instead of blocking.
+    pub fn arrivals(&self) -> Arrivals {
+        self.reads.arrivals.clone()
     }
 
     fn page(&self, store: &str, kind: PageKind, page: usize) -> Result<&wgpu::Buffer> {
@@ -309,6 +305,11 @@ impl Session for GpuSession {
         }
         self.gpu.queue.write_buffer(buffer, 0, bytemuck::cast_slice(data));
         Ok(())
+    }
+    fn fetch_page(&mut self, store: &str, kind: PageKind, page: usize) -> Result<Ticket> {
+        let buffer = self.page(store, kind, page)?.clone();
+        let part = Part { buffer: &buffer, offset: 0, bytes: buffer.size(), dtype: DType::F32 };
+        self.reads.start(&self.gpu, &[part])
     }
     fn read_page(&mut self, store: &str, kind: PageKind, page: usize) -> Result<Vec<f32>> {
         let ticket = self.fetch_page(store, kind, page)?;

@@ -10,8 +10,7 @@ mod classification;
 #[cfg(feature = "cli")]
 mod drive;
 pub mod events;
-#[cfg(feature = "cli")]
-mod files;
+pub mod files;
 #[cfg(feature = "cli")]
 mod kept;
 #[cfg(feature = "cli")]

@@ -155,6 +155,10 @@ impl Stepper {
     pub fn write(&mut self, input: &str, data: Data<'_>) -> Result<()> {
         self.session.write(self.micro, input, data)
     }
+    /// Kinds of pages of the trained store.
+    pub fn kinds(&self) -> &[PageKind] {
+        &self.kinds
+    }
     /// The micro-batch plan.
     pub fn micro(&self) -> PlanId {
         self.micro

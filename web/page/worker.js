@@ -1,0 +1,79 @@
+// The engine's thread: answers calls of the page in order, runs trainings, and gets over a lost device.
+
+import { Beit } from "./beit/beit.js";
+
+/** Waits before trying to open a lost device again, in milliseconds. */
+const RETRIES = [0, 200, 600, 1500, 3000];
+
+let beit;
+let running = false;
+
+const own = {
+  async open() {
+    beit = await Beit.create();
+    return beit.device();
+  },
+  async run() {
+    if (running) return;
+    running = true;
+    loop().catch((error) => {
+      running = false;
+      postMessage({ event: "stopped", error: plain(error) });
+    });
+  },
+  pause() {
+    running = false;
+  },
+};
+
+async function loop() {
+  while (running) {
+    const from = performance.now();
+    const figures = await withRecovery(() => beit.trainStep());
+    figures.rate = (1000 * figures.batch) / (performance.now() - from);
+    postMessage({ event: "step", figures });
+    if (figures.step >= figures.steps) {
+      running = false;
+      postMessage({ event: "done" });
+    }
+    // Lets calls of the page in between two updates.
+    await new Promise((resolve) => setTimeout(resolve));
+  }
+}
+
+async function withRecovery(work) {
+  try {
+    return await work();
+  } catch (error) {
+    if (error?.code !== "device-lost") throw error;
+    postMessage({ event: "lost" });
+    const step = await recover(error);
+    postMessage({ event: "recovered", step });
+    return work();
+  }
+}
+
+async function recover(error) {
+  for (const pause of RETRIES) {
+    await new Promise((resolve) => setTimeout(resolve, pause));
+    try {
+      return await beit.recover();
+    } catch (again) {
+      error = again;
+    }
+  }
+  throw error;
+}
+
+function plain(error) {
+  return { code: error?.code ?? "crashed", message: String(error?.message ?? error), hint: error?.hint };
+}
+
+onmessage = async ({ data: { id, method, args } }) => {
+  try {
+    const result = method in own ? await own[method](...args) : await withRecovery(() => beit[method](...args));
+    postMessage({ id, result });
+  } catch (error) {
+    postMessage({ id, error: plain(error) });
+  }
+};
