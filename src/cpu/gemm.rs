@@ -16,8 +16,10 @@ const INNER: usize = 2048;
 /// Products with fewer rows and columns than this are split along the inner dimension if that is long.
 const NARROW: usize = 64;
 /// Rows or columns of a part are a multiple of the widest micro-kernel's side.
+#[cfg(not(target_arch = "wasm32"))]
 const TILE: usize = 16;
 /// Parts beyond one per thread, which even out threads of unequal speed, have at least this many rows or columns.
+#[cfg(not(target_arch = "wasm32"))]
 const LONG: usize = 128;
 
 /// What the product is added to.
