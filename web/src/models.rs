@@ -144,7 +144,7 @@ fn affordable(vit: &VitConfig, dvae: &DvaeConfig) -> Result<()> {
 /// The network that a config of transformers describes.
 fn vit_of(c: &HfConfig) -> VitConfig {
     VitConfig {
-        image: (c.image_size, c.image_size),
+        image: (c.image_size.height, c.image_size.width),
         patch: c.patch_size,
         width: c.hidden_size,
         depth: c.num_hidden_layers,
