@@ -8,8 +8,10 @@ mod support;
 
 use beit::gpu::{Gpu, GpuSession, list_adapters};
 use beit::ops::{Caps, ProductVariant, Sample, Tier, samples};
-use beit::session::Session;
-use support::check::{FORWARD, Tolerance, VJP, bits, compare_all, plan_for, reference, run};
+use beit::plan::Plan;
+use beit::session::{HostData, PlanId, Session};
+use std::sync::Arc;
+use support::check::{FORWARD, Tolerance, VJP, bits, compare_all, load, plan_for, reference};
 use support::probe::{Returns, probe};
 
 fn adapter() -> Option<Gpu> {
@@ -19,6 +21,12 @@ fn adapter() -> Option<Gpu> {
         return None;
     }
     Some(Gpu::create(name.as_deref()).expect("an adapter that is listed opens"))
+}
+
+/// All outputs of a run of a loaded plan.
+fn outputs(session: &mut GpuSession, plan: &Plan, id: PlanId) -> beit::Result<Vec<HostData>> {
+    session.run(id)?;
+    plan.outputs.iter().map(|port| session.read(id, &port.name)).collect()
 }
 
 fn one(
@@ -32,15 +40,20 @@ fn one(
     let plan = plan_for(&p, caps).map_err(|e| e.to_string())?;
     let want = reference(&plan, &p.inputs).map_err(|e| e.to_string())?;
     let before = session.allocated();
-    let got = run(session, &plan, &p.inputs).map_err(|e| e.to_string())?;
+    let id = load(session, &plan, &p.inputs).map_err(|e| e.to_string())?;
+    let got = outputs(session, &plan, id).map_err(|e| e.to_string())?;
     let (memory, allocated) = (plan.memory(), session.allocated() - before);
     if allocated != memory.slots + memory.inputs + memory.uniforms {
         return Err(format!("allocated {allocated} bytes, planned {memory:?}"));
     }
     let worst = compare_all(&plan, &got, &want, tol)?;
-    let again = run(session, &plan, &p.inputs).map_err(|e| e.to_string())?;
+    let again = outputs(session, &plan, id).map_err(|e| e.to_string())?;
     if bits(&got) != bits(&again) {
         return Err("two runs differ".into());
+    }
+    let damaged = session.damaged_guards(id).map_err(|e| e.to_string())?;
+    if !damaged.is_empty() {
+        return Err(format!("wrote past the end of {}", damaged.join(", ")));
     }
     Ok(worst)
 }
@@ -49,7 +62,7 @@ fn suite(gpu: &Gpu, caps: &Caps) {
     let all = samples();
     let mut failures = Vec::new();
     let mut worst = (0.0f64, 0.0f64);
-    let mut session = GpuSession::new(gpu.clone());
+    let mut session = GpuSession::guarded(gpu.clone());
     for s in &all {
         let forward = one(s, &mut session, caps, Returns::Results, FORWARD);
         let vjp = one(s, &mut session, caps, Returns::Gradients, VJP);
@@ -120,5 +133,26 @@ fn both_at_the_guaranteed_limits() {
         Gpu::create_with_default_limits(name.as_deref()).expect("an adapter meets the guaranteed limits");
     for tier in [Tier::Software, Tier::Hardware] {
         suite(&gpu, &Caps { tier, ..gpu.caps() });
+    }
+}
+
+/// The guard zones find a kernel that is told of one element more than its buffers hold.
+#[test]
+fn one_element_too_many_is_noticed() {
+    let Some(gpu) = adapter() else { return };
+    let caps = Caps::guaranteed(Tier::Software);
+    let odd = |s: &Sample| s.op.name() == "gelu" && s.inputs[0].0.elements() % 4 != 0;
+    let sample = samples().into_iter().find(odd).expect("a sample of gelu with an odd size");
+    let p = probe(&sample.op, &sample.inputs, Returns::Results).expect("a probe");
+    let mut plan = plan_for(&p, &caps).expect("a plan");
+    let mut session = GpuSession::guarded(gpu);
+    for (extra, expected) in [(0, false), (1, true)] {
+        let changed = Arc::make_mut(&mut plan);
+        let step = changed.steps.iter_mut().find(|s| s.op.name() == "gelu").expect("a gelu");
+        step.calls[0].params[0] += extra;
+        let id = load(&mut session, &plan, &p.inputs).expect("a loaded plan");
+        outputs(&mut session, &plan, id).expect("a run");
+        let damaged = session.damaged_guards(id).expect("guard zones");
+        assert_eq!(!damaged.is_empty(), expected, "{extra} elements too many: {damaged:?}");
     }
 }

@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-/// Longest wait for the device.
-pub(super) const WAIT: Duration = Duration::from_secs(30);
+/// Longest wait for a GPU.
+const WAIT: Duration = Duration::from_secs(30);
+/// Longest wait for a software driver: a step of a large network on a busy processor takes minutes.
+const SOFTWARE_WAIT: Duration = Duration::from_secs(3600);
 /// Staging buffers above this size are not kept.
 const KEEP_BYTES: u64 = 32 << 20;
 const KEEP: usize = 8;
@@ -146,11 +148,12 @@ pub(super) fn poll(gpu: &Gpu) -> Result<()> {
     gpu.check()
 }
 
-/// Waits for a submission, at most [`WAIT`]; a device that takes longer counts as lost.
+/// Waits for a submission, at most [`WAIT`] or [`SOFTWARE_WAIT`]; a device that takes longer counts as lost.
 pub(super) fn wait_for(gpu: &Gpu, submission: &wgpu::SubmissionIndex) -> Result<()> {
-    let wait = wgpu::PollType::Wait { submission_index: Some(submission.clone()), timeout: Some(WAIT) };
+    let longest = if gpu.is_software() { SOFTWARE_WAIT } else { WAIT };
+    let wait = wgpu::PollType::Wait { submission_index: Some(submission.clone()), timeout: Some(longest) };
     if let Err(e) = gpu.device.poll(wait) {
-        gpu.lost.set(&format!("no answer within {} s: {e}", WAIT.as_secs()));
+        gpu.lost.set(&format!("no answer within {} s: {e}", longest.as_secs()));
     }
     gpu.check()
 }

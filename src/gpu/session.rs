@@ -1,5 +1,7 @@
 //! Runs plans as WGSL dispatches: everything is created when a plan is loaded; a run only encodes and submits.
 
+mod guards;
+
 use super::arrivals::Arrivals;
 use super::caps::Gpu;
 use super::pipelines::{Key, Pipelines, scoped};
@@ -49,6 +51,8 @@ pub struct GpuSession {
     pub(super) reads: Reads,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
     bytes: u64,
+    /// Bytes of the zone behind every input and slot; 0 except in tests.
+    guard: u64,
 }
 
 impl GpuSession {
@@ -63,6 +67,7 @@ impl GpuSession {
             reads: Reads::default(),
             in_flight: VecDeque::new(),
             bytes: 0,
+            guard: 0,
         }
     }
     /// The device it runs on.
@@ -93,8 +98,8 @@ impl GpuSession {
     pub(super) fn loaded(&self, id: PlanId) -> Result<&Loaded> {
         self.plans.get(id.0).ok_or_else(|| Error::device("no such plan"))
     }
-    /// Zeroed buffers of the given sizes in bytes.
-    fn buffers(&mut self, label: &str, sizes: &[u64]) -> Result<Vec<wgpu::Buffer>> {
+    /// Zeroed buffers of the given sizes in bytes, each with a zone of `guard` bytes behind it.
+    fn buffers(&mut self, label: &str, sizes: &[u64], guard: u64) -> Result<Vec<wgpu::Buffer>> {
         let limit = self.gpu.caps().max_buffer;
         if let Some(size) = sizes.iter().find(|&&s| s > limit) {
             return Err(Error::device("a buffer larger than the adapter allows")
@@ -105,7 +110,7 @@ impl GpuSession {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let device = &self.gpu.device;
         let create = |&size: &u64| {
-            let label = Some(label);
+            let (label, size) = (Some(label), size + guard);
             device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false })
         };
         let (buffers, error) = scoped(&self.gpu, || sizes.iter().map(create).collect());
@@ -139,7 +144,8 @@ impl GpuSession {
             Arg::Scratch(i) => (step.scratch.get(i).ok_or_else(missing)?, None),
         };
         let (buffer, offset) = self.place(l, place)?;
-        let size = ty.map_or(buffer.size(), TensorType::bytes);
+        let guarded = self.guard > 0 && !matches!(place, Place::Page(_));
+        let size = ty.filter(|_| !guarded).map_or(buffer.size(), TensorType::bytes);
         let limit = self.gpu.caps().max_binding;
         if size > limit {
             return Err(Error::device("a tensor larger than one binding of the adapter")
@@ -288,7 +294,7 @@ impl Session for GpuSession {
             for (page, &elements) in pages.iter().enumerate() {
                 let key = (layout.store.clone(), kind, page);
                 if !self.pages.contains_key(&key) {
-                    let buffers = self.buffers(&layout.store, &[4 * elements as u64])?;
+                    let buffers = self.buffers(&layout.store, &[4 * elements as u64], 0)?;
                     self.pages.extend(buffers.into_iter().map(|b| (key.clone(), b)));
                 }
             }
@@ -415,13 +421,14 @@ impl GpuSession {
         let inputs: Vec<u64> = plan.inputs.iter().map(|p| p.ty.bytes()).collect();
         let slots: Vec<u64> = plan.slots.iter().map(|s| 4 * s.elements as u64).collect();
         let mut l = Loaded {
-            inputs: self.buffers(&plan.name, &inputs)?,
-            slots: self.buffers(&plan.name, &slots)?,
+            inputs: self.buffers(&plan.name, &inputs, self.guard)?,
+            slots: self.buffers(&plan.name, &slots, self.guard)?,
             constants: self.upload_constants(&plan)?,
             list: vec![],
             chunks: vec![],
             plan,
         };
+        l.inputs.iter().chain(&l.slots).enumerate().for_each(|(i, buffer)| self.write_guard(i, buffer));
         let calls: Vec<(usize, KernelCall)> = (l.plan.steps.iter().enumerate())
             .flat_map(|(s, step)| step.calls.iter().map(move |c| (s, c.clone())))
             .collect();

@@ -1,0 +1,44 @@
+//! The CPU kernels and the shaders train alike: with the same tokenizer file and seed the losses agree.
+#![cfg(all(feature = "cli", feature = "gpu"))]
+
+#[path = "support/run.rs"]
+mod run;
+
+use run::{metrics, pretrain, run as start, text, toy};
+
+/// Largest difference of two losses, relative to the loss where that is above 1.
+const BOUND: f64 = 1e-3;
+
+/// The masked-token loss of each update.
+fn losses(run: &std::path::Path) -> Vec<f64> {
+    let all = metrics(run).into_iter().filter(|r| r["phase"] == "pretrain");
+    all.filter_map(|r| r["loss"].as_f64()).collect()
+}
+
+#[test]
+fn losses_agree_on_the_cpu_and_on_an_adapter() {
+    let adapters = beit::gpu::list_adapters();
+    let wanted = std::env::var("BEIT_ADAPTER").unwrap_or_default().to_lowercase();
+    let Some(adapter) = adapters.iter().find(|a| a.name.to_lowercase().contains(&wanted)) else {
+        eprintln!("NO GPU ADAPTER: the losses of the shaders were not compared");
+        return;
+    };
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let dir = scratch.path();
+    let output = pretrain(dir, &["--out", "cpu"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let config = toy();
+    let args = ["pretrain", "--adapter", &adapter.name, "--config", config.to_str().expect("UTF-8 path")];
+    let output = start(dir, &[&args[..], &["--tokenizer", "cpu", "--out", "gpu"][..]].concat());
+    assert!(output.status.success(), "{}", text(&output));
+    let (cpu, gpu) = (losses(&dir.join("cpu")), losses(&dir.join("gpu")));
+    assert_eq!((cpu.len(), gpu.len()), (12, 12), "losses on {}", adapter.name);
+    for (i, (c, g)) in cpu.iter().zip(&gpu).enumerate() {
+        assert!(
+            (c - g).abs() <= BOUND * c.abs().max(1.0),
+            "update {}: {c} and {g} on {}",
+            i + 1,
+            adapter.name
+        );
+    }
+}
