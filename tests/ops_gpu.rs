@@ -113,7 +113,7 @@ fn every_variant_of_products() {
     // Four storage orders a shape: every 13th sample meets every order; each is another pipeline, which takes its time.
     let products: Vec<&Sample> = all.iter().filter(|s| s.op.name() == "matmul").step_by(13).collect();
     assert!(products.len() >= 4, "only {} products", products.len());
-    let mut session = GpuSession::new(gpu.clone());
+    let mut session = GpuSession::guarded(gpu.clone());
     for variant in ProductVariant::ALL {
         let caps = Caps { products: [Some(variant); 4], ..gpu.caps() };
         for s in &products {

@@ -100,13 +100,15 @@ fn hostile_pickles_are_refused_by_name() {
 
 #[test]
 fn references_outside_the_file_are_refused() {
-    let tensor = |storage: &str, elements: u8, offset: u8, size: u8, step: u8| {
+    let tensor = |storage: &str, elements: u8, offset: u8, size: u16, step: u8| {
         let mut p =
             b"\x80\x02}X\x01\0\0\0actorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\n".to_vec();
         p.extend_from_slice(format!("{storage}\nX").as_bytes());
         p.extend_from_slice(b"\x01\0\0\x000X\x03\0\0\0cpuK");
         p.push(elements);
-        p.extend_from_slice(&[b't', b'Q', b'K', offset, b'K', size, 0x85, b'K', step, 0x85, 0x89]);
+        p.extend_from_slice(&[b't', b'Q', b'K', offset, b'M']);
+        p.extend_from_slice(&size.to_le_bytes());
+        p.extend_from_slice(&[0x85, b'K', step, 0x85, 0x89]);
         p.extend_from_slice(b"}tRs.");
         p
     };
@@ -114,7 +116,7 @@ fn references_outside_the_file_are_refused() {
         (tensor("FloatStorage", 2, 0, 2, 1), "storage that the file lacks: tensor a: data/0"),
         (tensor("ShortStorage", 2, 0, 2, 1), "element type that is not read"),
         (tensor("ComplexFloatStorage", 2, 0, 2, 1), "class torch.ComplexFloatStorage"),
-        (tensor("FloatStorage", 2, 0, 255, 1), "larger than its file"),
+        (tensor("FloatStorage", 2, 0, u16::MAX, 1), "larger than its file"),
     ] {
         let e = read_torch(&zipped(&pickle), &LIMITS).unwrap_err().to_string();
         assert!(e.contains(words), "no {words:?} in {e}");
