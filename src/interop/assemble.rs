@@ -96,6 +96,7 @@ fn dvae(parts: Parts) -> Result<ModelFile> {
         labels: vec![],
         preprocessing: HfPreprocessor::square(side),
         precision: parts.precision,
+        index_buffers: false,
         metadata: parts.metadata,
         notes,
     })
@@ -103,6 +104,7 @@ fn dvae(parts: Parts) -> Result<ModelFile> {
 
 fn vit(parts: Parts, layout: Layout, heads: Option<usize>) -> Result<ModelFile> {
     let grid = sizes::grid_hint(&parts.tensors);
+    let index_buffers = parts.tensors.keys().any(|name| name.ends_with(names::INDEX_BUFFER));
     let tensors = match layout {
         Layout::Transformers => names::from_transformers(parts.tensors)?,
         Layout::Timm => names::from_timm(parts.tensors)?,
@@ -151,6 +153,7 @@ fn vit(parts: Parts, layout: Layout, heads: Option<usize>) -> Result<ModelFile> 
         labels,
         preprocessing,
         precision: parts.precision,
+        index_buffers,
         metadata: parts.metadata,
         notes,
     })

@@ -57,6 +57,8 @@ pub struct ModelFile {
     pub preprocessing: HfPreprocessor,
     /// Element type of all floating-point tensors in the file; F32 if they differ.
     pub precision: Precision,
+    /// Whether the file brought index buffers of relative positions (versions of timm differ in that).
+    pub index_buffers: bool,
     /// The free-form strings of the file.
     pub metadata: BTreeMap<String, String>,
     /// What was assumed or left out, in sentences for a person.

@@ -3,7 +3,7 @@
 use super::{Head, ModelFile, Network, SegmenterHead};
 use crate::error::{Error, Result};
 use crate::io::hf::{self, HfConfig, preprocessor_config_json, transformers_config_json};
-use crate::io::names;
+use crate::io::names::{self, Layout};
 use crate::io::tensors::{Precision, Tensor, TensorData, Tensors, pt_metadata, write_safetensors_as};
 use crate::io::torch::write_torch;
 use crate::models::segmenter::SegmentHead;
@@ -157,7 +157,10 @@ impl Writer<'_> {
 
     fn timm(&self, config: &VitConfig, head: &Head) -> Result<Written> {
         let mut weights = names::to_timm(self.model.tensors.clone())?;
-        names::add_timm_index(&mut weights, config.grid())?;
+        // 1.0.22 keeps the buffer of a shared table in its files and 1.0.31 does not: a file of timm stays as it was
+        if self.model.layout != Layout::Timm || self.model.index_buffers {
+            names::add_timm_index(&mut weights, config.grid())?;
+        }
         let (classes, pool) = match head {
             Head::Classifier { classes, pool } => (*classes, *pool),
             _ if weights.contains_key("norm.weight") => (0, Pool::Cls),

@@ -207,11 +207,10 @@ def tables(timm):
 
 
 def check_dvae(root):
-    import attr
     from dall_e import Decoder, Encoder
 
     work = pathlib.Path(tempfile.mkdtemp(dir=root))
-    widths = dict(group_count=4, n_hid=64, n_blk_per_group=1, vocab_size=512)
+    widths = dict(n_hid=64, n_blk_per_group=1, vocab_size=512)
     encoder, decoder = randomise(Encoder(**widths)), randomise(Decoder(n_init=32, **widths))
     for name, half in [("encoder", encoder), ("decoder", decoder)]:
         torch.save(half.state_dict(), work / f"{name}.pth")
