@@ -4,7 +4,7 @@
 
 use beit::gpu::shaders::{FILES, Library};
 use beit::graph::TensorType;
-use beit::ops::{Access, Arg, Caps, KernelCall, Kernels, Tier, samples};
+use beit::ops::{Access, Arg, Caps, KernelCall, Kernels, ProductVariant, Tier, samples};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, GlobalVariable, Module, ScalarKind, StorageAccess, TypeInner};
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +27,9 @@ fn adapters() -> Vec<(&'static str, Caps)> {
         all.push(("16-bit floats", Caps { f16: true, ..base }));
         for subgroup_size in [4, 8, 32] {
             all.push(("subgroups", Caps { subgroup_size, ..base }));
+        }
+        for variant in ProductVariant::ALL {
+            all.push(("a variant of products", Caps { products: [Some(variant); 4], ..base }));
         }
         all.push(("everything", Caps { int64: true, f16: true, subgroup_size: 32, ..base }));
     }
