@@ -157,8 +157,8 @@ impl Writer<'_> {
 
     fn timm(&self, config: &VitConfig, head: &Head) -> Result<Written> {
         let mut weights = names::to_timm(self.model.tensors.clone())?;
-        // 1.0.22 keeps the buffer of a shared table in its files and 1.0.31 does not: a file of timm stays as it was
-        if self.model.layout != Layout::Timm || self.model.index_buffers {
+        // timm 1.0.22 keeps the buffer of a shared table in its files, 1.0.31 does not: a file stays as it was
+        if self.model.layout == Layout::Transformers || self.model.index_buffers {
             names::add_timm_index(&mut weights, config.grid())?;
         }
         let (classes, pool) = match head {
