@@ -78,10 +78,12 @@ pub fn print_result(dir: &Path) -> Result<()> {
         get("commonest_share")
     );
     println!(
-        "tokenizer: codebook perplexity {:.1}, {:.0} ids in use, mean absolute error {:.4} (flat colour per cell {:.4})",
+        "tokenizer: codebook perplexity {:.1}, {:.0} ids in use, mean absolute error {:.4} (flat colour per picture \
+         {:.4}, per cell {:.4})",
         get("perplexity"),
         get("codes_used"),
         get("val_mae"),
+        get("val_flat_picture_mae"),
         get("val_flat_mae")
     );
     println!("report: {}", dir.join(crate::runs::REPORT).display());

@@ -94,7 +94,8 @@ fn nano() -> RunConfig {
             clip: 3.0,
         },
         mask: MaskConfig { num_mask_patches: 25, min_block: 4, kind: MaskChoice::Blockwise },
-        augment: augment(0.4, 0.4),
+        // The built-in scenes are many and alike in scale; the tokenizer is measured on whole pictures.
+        augment: augment(0.1, 0.6),
         token_cache: Default::default(),
         schedule: Cadence { log_every: 1, eval_every: 200, save_every: 200, keep: 2 },
     }
@@ -109,6 +110,7 @@ fn micro() -> RunConfig {
     c.tokenizer_training =
         TokenizerRecipe { steps: 4000, batch: 32, lr: 3e-3, min_lr: 3e-4, ..c.tokenizer_training };
     c.training = PretrainRecipe { steps: 4000, batch: 128, lr: 2e-3, warmup: 200, ..c.training };
+    c.augment = augment(0.4, 0.4);
     c.schedule = Cadence { log_every: 10, eval_every: 500, save_every: 500, keep: 2 };
     c
 }

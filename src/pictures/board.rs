@@ -39,6 +39,8 @@ pub struct Panel {
     pub title: String,
     /// The picture; enlarged by a whole factor.
     pub picture: Picture,
+    /// Enlarged without visible pixels, as a picture of things is to be seen; otherwise pixels become squares.
+    pub smooth: bool,
     /// Lines under it.
     pub captions: Vec<String>,
     /// Colour scale under it.
@@ -49,6 +51,10 @@ impl Panel {
     /// A picture with a title.
     pub fn new(title: impl Into<String>, picture: Picture) -> Self {
         Panel { title: title.into(), picture, ..Panel::default() }
+    }
+    /// A picture of things, enlarged without visible pixels.
+    pub fn photo(title: impl Into<String>, picture: Picture) -> Self {
+        Panel { smooth: true, ..Panel::new(title, picture) }
     }
     /// Adds a line under the picture.
     pub fn caption(mut self, line: impl Into<String>) -> Self {
@@ -175,7 +181,11 @@ impl Band {
     ) {
         canvas.text(&panel.title, x, y, TEXT, INK);
         let scale = self.scale(panel);
-        canvas.enlarged(&panel.picture, x, y + heights.title, scale);
+        let top = y + heights.title;
+        match panel.smooth {
+            true => canvas.enlarged_smoothly(&panel.picture, x, top, scale),
+            false => canvas.enlarged(&panel.picture, x, top, scale),
+        }
         let mut y = y + heights.title + heights.picture + 4;
         if let Some(legend) = &panel.legend {
             for i in 0..placed.picture {

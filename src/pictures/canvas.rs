@@ -1,7 +1,7 @@
 //! An RGB picture to draw on: rectangles, enlarged pictures, text.
 
 use super::font;
-use crate::data::Picture;
+use crate::data::{Crop, Filter, Picture, resize};
 
 /// Background of sheets and boards.
 pub(super) const PAPER: [u8; 3] = [250, 250, 248];
@@ -44,6 +44,13 @@ impl Canvas {
                 self.fill(x + column * scale, y + row * scale, scale, scale, *pixel);
             }
         }
+    }
+
+    /// Draws a picture enlarged by `scale` without visible pixels (bicubic): what an eye sees of a small picture.
+    pub fn enlarged_smoothly(&mut self, picture: &Picture, x: usize, y: usize, scale: usize) {
+        let whole = Crop { left: 0, top: 0, width: picture.width, height: picture.height };
+        let large = resize(picture, whole, picture.width * scale, picture.height * scale, Filter::Bicubic);
+        self.enlarged(&large, x, y, 1);
     }
 
     /// Writes a line of text; `size` is the enlargement of the 5×7 font.

@@ -43,7 +43,7 @@ pub fn board(r: &CodebookReport, tokens: &[Picture], name: &str, data: &str) -> 
         subtitles: vec![
             format!("{name} | measured on {} pictures of {data}", r.images),
             format!(
-                "perplexity {:.1} of {} | error from hard ids {:.4}, relaxed {:.4}, flat colours {:.4} | KL {:.2} nat | each id \
+                "perplexity {:.1} of {} | error from hard ids {:.4}, relaxed {:.4}, flat colours of cells {:.4} | KL {:.2} nat | each id \
                  decoded where all its neighbours are undecided",
                 r.perplexity, r.vocab, r.mae, r.relaxed_mae, r.flat_mae, r.kl
             ),

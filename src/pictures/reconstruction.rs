@@ -90,20 +90,20 @@ fn pictures(r: &Reconstruction, words: &Words) -> Band {
     let (s, f) = (&r.shown, &r.figures);
     let error = |mae: f64| format!("error {mae:.3}");
     let mut panels = vec![
-        Panel::new("original", s.original.clone()),
-        Panel::new("what the model sees", s.corrupted.clone()),
-        Panel::new("most probable tokens", s.reconstructed.clone()).caption(error(f.mae)),
+        Panel::photo("original", s.original.clone()),
+        Panel::photo("what the model sees", s.corrupted.clone()),
+        Panel::photo("most probable tokens", s.reconstructed.clone()).caption(error(f.mae)),
     ];
     if let (Some(p), Some(mae)) = (&s.iterated, f.iterated_mae) {
         let right = f.iterated_accuracy.map_or(String::new(), |a| format!(", right {}", percent(a)));
         let title = format!("surest first, {} rounds", words.rounds);
-        panels.push(Panel::new(title, p.clone()).caption(error(mae) + &right));
+        panels.push(Panel::photo(title, p.clone()).caption(error(mae) + &right));
     }
     if let Some(p) = &s.sampled {
-        panels.push(Panel::new(format!("sampled, temperature {}", words.temperature), p.clone()));
+        panels.push(Panel::photo(format!("sampled, temperature {}", words.temperature), p.clone()));
     }
-    panels.push(Panel::new("all from tokens", s.tokens_only.clone()));
-    panels.push(Panel::new("tokenizer's best", s.ceiling.clone()).caption(error(f.ceiling_mae)));
+    panels.push(Panel::photo("all from tokens", s.tokens_only.clone()));
+    panels.push(Panel::photo("tokenizer's best", s.ceiling.clone()).caption(error(f.ceiling_mae)));
     Band { side: SIDE, gap: 18, panels, ..Band::default() }
 }
 

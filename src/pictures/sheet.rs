@@ -7,16 +7,18 @@ use crate::error::{Error, Result};
 
 /// A small RGB picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tile(Picture);
-
-impl From<Picture> for Tile {
-    fn from(picture: Picture) -> Self {
-        Tile(picture)
-    }
+pub struct Tile {
+    picture: Picture,
+    smooth: bool,
 }
 
 impl Tile {
-    /// A tile whose pixel count is checked.
+    /// A tile that is enlarged without visible pixels, as a picture of things is to be seen.
+    pub fn photo(picture: Picture) -> Self {
+        Tile { picture, smooth: true }
+    }
+
+    /// A tile whose pixel count is checked; its pixels are enlarged as squares.
     pub fn new(width: usize, height: usize, rgb: Vec<u8>) -> Result<Self> {
         let expected = width.checked_mul(height).and_then(|n| n.checked_mul(3));
         if width == 0 || height == 0 || expected != Some(rgb.len()) {
@@ -24,7 +26,7 @@ impl Tile {
                 .expected(format!("{width} × {height} × 3"))
                 .got(rgb.len().to_string()));
         }
-        Ok(Tile(Picture { width, height, rgb }))
+        Ok(Tile { picture: Picture { width, height, rgb }, smooth: false })
     }
 }
 
@@ -99,7 +101,8 @@ impl Sheet {
             for column in 0..plan.columns {
                 let (x, tile) = (plan.column_x(column), row.tiles.get(column));
                 match tile {
-                    Some(tile) => canvas.enlarged(&tile.0, x, y, plan.scale),
+                    Some(tile) if tile.smooth => canvas.enlarged_smoothly(&tile.picture, x, y, plan.scale),
+                    Some(tile) => canvas.enlarged(&tile.picture, x, y, plan.scale),
                     None => canvas.fill(x, y, plan.cell_width, plan.cell_height, EMPTY),
                 }
             }
@@ -172,8 +175,8 @@ struct Plan {
 impl Plan {
     fn of(sheet: &Sheet) -> Result<Self> {
         let tiles = || sheet.rows.iter().flat_map(|row| &row.tiles);
-        let widest = tiles().map(|t| t.0.width).max().unwrap_or(1);
-        let highest = tiles().map(|t| t.0.height).max().unwrap_or(1);
+        let widest = tiles().map(|t| t.picture.width).max().unwrap_or(1);
+        let highest = tiles().map(|t| t.picture.height).max().unwrap_or(1);
         let scale = (TILE_TARGET / widest.max(highest)).max(1);
         let text =
             |texts: &mut dyn Iterator<Item = &String>| texts.map(|t| font::text_width(t)).max().unwrap_or(0);

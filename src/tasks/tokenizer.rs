@@ -271,8 +271,10 @@ pub struct TokenizerQuality {
     pub codebook: Codebook,
     /// Mean absolute error of the reconstruction from hard ids; pixel values in 0..1.
     pub mae: f64,
-    /// The same error if every cell were its mean colour.
+    /// The same error if every cell were its mean colour, which no vocabulary of ids can name exactly.
     pub flat_mae: f64,
+    /// The same error if every picture were its mean colour.
+    pub flat_picture_mae: f64,
 }
 
 /// Pixel value in 0..1 of a mapped value (beit-spec §3.3).
@@ -297,7 +299,7 @@ pub fn measure(
     batches: &[Vec<f32>],
 ) -> Result<TokenizerQuality> {
     let mut codebook = Codebook::new(cfg.vocab);
-    let (mut error, mut flat, mut values) = (0.0, 0.0, 0.0);
+    let (mut error, mut flat, mut flat_picture, mut values) = (0.0, 0.0, 0.0, 0.0);
     for view in batches {
         session.write(plan, "image", Data::F32(view))?;
         session.run(plan)?;
@@ -308,21 +310,27 @@ pub fn measure(
                 error += f64::from((unmap(pixel[c]) - pixel_of_mu(out[c])).abs());
             }
         }
-        flat += flat_error(view, side, cfg.stride());
+        flat += flat_error(view, side, (cfg.stride(), cfg.stride()));
+        flat_picture += flat_error(view, side, side);
         values += view.len() as f64;
     }
-    Ok(TokenizerQuality { codebook, mae: error / values, flat_mae: flat / values })
+    Ok(TokenizerQuality {
+        codebook,
+        mae: error / values,
+        flat_mae: flat / values,
+        flat_picture_mae: flat_picture / values,
+    })
 }
 
-/// Sum of |pixel − mean colour of its cell| over a batch of mapped views, in pixel values 0..1.
-pub(super) fn flat_error(view: &[f32], (h, w): (usize, usize), cell: usize) -> f64 {
+/// Sum of |pixel − mean colour of its cell of `rows × columns`| over a batch of mapped views, in pixel values 0..1.
+pub(super) fn flat_error(view: &[f32], (h, w): (usize, usize), (rows, columns): (usize, usize)) -> f64 {
     let mut total = 0.0;
     for image in view.chunks(h * w * 3) {
-        for at in 0..(h / cell) * (w / cell) {
-            let (y0, x0) = (at / (w / cell) * cell, at % (w / cell) * cell);
+        for at in 0..(h / rows) * (w / columns) {
+            let (y0, x0) = (at / (w / columns) * rows, at % (w / columns) * columns);
             for c in 0..3 {
-                let values: Vec<f64> = (0..cell * cell)
-                    .map(|p| f64::from(unmap(image[((y0 + p / cell) * w + x0 + p % cell) * 3 + c])))
+                let values: Vec<f64> = (0..rows * columns)
+                    .map(|p| f64::from(unmap(image[((y0 + p / columns) * w + x0 + p % columns) * 3 + c])))
                     .collect();
                 let mean = values.iter().sum::<f64>() / values.len() as f64;
                 total += values.iter().map(|v| (v - mean).abs()).sum::<f64>();

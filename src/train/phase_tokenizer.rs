@@ -243,6 +243,7 @@ impl Work for TokenizerWork {
         let metrics = vec![
             ("val_mae", q.mae),
             ("val_flat_mae", q.flat_mae),
+            ("val_flat_picture_mae", q.flat_picture_mae),
             ("val_perplexity", q.codebook.perplexity()),
             ("codes_used", q.codebook.used() as f64),
             ("codes_dead", (c.tokenizer.vocab - q.codebook.used()) as f64),

@@ -95,9 +95,15 @@ fn references(config: &RunConfig, records: &[Value]) -> Vec<Reference> {
             Some("pretrain/accuracy"),
         ),
         (
-            "flat colour",
+            "flat colour per cell",
             "val_flat_mae",
-            "mean absolute error if every cell were its mean colour",
+            "mean absolute error if every cell were its mean colour: more than any vocabulary can say",
+            Some("tokenizer/error"),
+        ),
+        (
+            "flat colour per picture",
+            "val_flat_picture_mae",
+            "mean absolute error if every picture were its mean colour",
             Some("tokenizer/error"),
         ),
     ];

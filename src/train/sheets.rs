@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::pictures::cells::{fill_in, hide, of_decoded, of_mapped};
-use crate::pictures::sheet::{Sheet, SheetRow};
+use crate::pictures::sheet::{Sheet, SheetRow, Tile};
 
 /// Pictures on a sheet.
 const ROWS: usize = 8;
@@ -18,7 +18,7 @@ pub fn tokenizer_sheet(view: &[f32], decoded: &[f32], (h, w): (usize, usize), st
         rows: vec![],
     };
     for (view, decoded) in view.chunks(h * w * 3).zip(decoded.chunks(h * w * 6)).take(ROWS) {
-        let tiles = vec![of_mapped(view, (h, w)).into(), of_decoded(decoded, (h, w)).into()];
+        let tiles = vec![Tile::photo(of_mapped(view, (h, w))), Tile::photo(of_decoded(decoded, (h, w)))];
         sheet.rows.push(SheetRow { caption: String::new(), tiles });
     }
     Ok(sheet)
@@ -68,7 +68,7 @@ pub fn reconstruction_sheet(i: &ReconstructionInputs<'_>) -> Result<Sheet> {
         let right = (0..n).filter(|&p| mask[p] && i.ids[b * n + p] == i.predicted[b * n + p]).count();
         sheet.rows.push(SheetRow {
             caption: format!("{right} of {hidden} masked tokens right"),
-            tiles: [original, corrupted, reconstructed, filled, ceiling].map(Into::into).to_vec(),
+            tiles: [original, corrupted, reconstructed, filled, ceiling].map(Tile::photo).to_vec(),
         });
     }
     Ok(sheet)

@@ -58,9 +58,10 @@ impl Job for TokenizerTraining {
     }
     fn story(&self, records: &[Value]) -> Story {
         let c = &self.0.config;
-        let flat = last(records, "val_flat_mae").map(|value| {
-            let explanation = "mean absolute error if every cell were its mean colour";
-            reference("flat colour", value, explanation, Some("tokenizer/error"))
+        let flat = [("cell", "val_flat_mae"), ("picture", "val_flat_picture_mae")].map(|(what, key)| {
+            let explanation = format!("mean absolute error if every {what} were its mean colour");
+            let name = format!("flat colour per {what}");
+            last(records, key).map(|value| reference(&name, value, &explanation, Some("tokenizer/error")))
         });
         Story {
             title: "Tokenizer".into(),
@@ -73,7 +74,7 @@ impl Job for TokenizerTraining {
                     ("codebook perplexity", "val_perplexity"),
                 ],
             ),
-            references: flat.into_iter().collect(),
+            references: flat.into_iter().flatten().collect(),
             sheets: vec![(
                 Phase::TOKENIZER,
                 "Tokenizer",

@@ -53,8 +53,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         println!("{}: mean absolute error {error:.4}, {} different ids", own_name(name), distinct(&ids));
         let map = ids_map(&ids, config.vocab, grid, side);
         panels.extend([
-            Panel::new(own_name(name), view.clone()),
-            Panel::new("from tokens", back.clone()),
+            Panel::photo(own_name(name), view.clone()),
+            Panel::photo("from tokens", back.clone()),
             Panel::new("difference, four times", of_difference(&view, &back))
                 .caption(format!("mean {error:.4}")),
             Panel::new("ids, a colour each", map).caption(format!("{} different ids", distinct(&ids))),

@@ -107,7 +107,7 @@ fn text(r: &CodebookReport, data: &str) -> String {
          entropy of the ids       {:8.3}   nat, at most {:.3}\n\
          commonest id             {:8.3}   of all cells\n\
          KL from uniform          {:8.3}   nat a cell; the chosen id has probability {:.3}\n\
-         error from hard ids      {:8.4}   mean absolute, pixels 0..1; a flat colour a cell {:.4}\n\
+         error from hard ids      {:8.4}   mean absolute, pixels 0..1; a flat colour a picture {:.4}, a cell {:.4}\n\
          error from relaxed ids   {:8.4}   at temperature {}; hard ids are {:+.1} %\n\
          likelihood, hard ids     {:8.3}   nat a value; relaxed {:.3}\n",
         r.images,
@@ -125,6 +125,7 @@ fn text(r: &CodebookReport, data: &str) -> String {
         r.kl,
         r.max_probability,
         r.mae,
+        r.flat_picture_mae,
         r.flat_mae,
         r.relaxed_mae,
         r.tau,

@@ -168,9 +168,10 @@ impl Command for Args {
         let last = |key: &str| records.iter().rev().find_map(|r| r.get(key).and_then(Value::as_f64));
         let get = |key: &str| last(key).unwrap_or(f64::NAN);
         println!(
-            "held-out pictures: mean absolute error {:.4} (flat colour per cell {:.4}), perplexity {:.1}, {:.0} ids in use, {:.0} \
+            "held-out pictures: mean absolute error {:.4} (flat colour per picture {:.4}, per cell {:.4}), perplexity {:.1}, {:.0} ids in use, {:.0} \
              dead",
             get("val_mae"),
+            get("val_flat_picture_mae"),
             get("val_flat_mae"),
             get("val_perplexity"),
             get("codes_used"),

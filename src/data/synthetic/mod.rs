@@ -2,6 +2,7 @@
 //! class of every pixel. A pure function of the seed and the number of the scene, so nothing is stored.
 
 mod colour;
+mod detail;
 mod render;
 mod scene;
 mod shape;
@@ -10,6 +11,7 @@ mod texture;
 use super::source::{Sample, Source};
 use crate::rng::{Key, Stream};
 use crate::{Error, Result};
+use detail::Detail;
 use render::render;
 use scene::Scene;
 use shape::SHAPES;
@@ -19,7 +21,7 @@ const COUNT: usize = 10_000;
 /// Side of a scene unless told otherwise, pixels.
 const SIDE: usize = 64;
 /// Part of the fingerprint; to be raised when the same seed gives other pictures.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The scenes of a seed.
 #[derive(Debug, Clone)]
@@ -31,7 +33,7 @@ pub struct SyntheticSource {
 }
 
 impl SyntheticSource {
-    /// `count` square scenes of `side` pixels. The same scene looks the same at every side.
+    /// `count` square scenes of `side` pixels. A larger side shows more and finer things, not the same ones larger.
     pub fn new(seed: u64, count: usize, side: usize) -> Self {
         let classes = SHAPES.iter().map(|s| s.name().to_string()).collect();
         SyntheticSource { seed, count, side, classes }
@@ -69,7 +71,7 @@ impl Source for SyntheticSource {
                 .expected(format!("below {}", self.count))
                 .got(index.to_string()));
         }
-        let scene = Scene::draw(Key::new(self.seed, Stream::Scene, index as u32));
+        let scene = Scene::draw(Key::new(self.seed, Stream::Scene, index as u32), Detail::of(self.side));
         let rendered = render(&scene, self.side);
         let label = largest_class(&rendered.segmentation);
         Ok(Sample { picture: rendered.picture, label, segmentation: Some(rendered.segmentation) })

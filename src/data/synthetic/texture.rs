@@ -58,6 +58,19 @@ impl Texture {
             Texture::Core { radius } => edge(radius - x.hypot(y), pixel),
         }
     }
+
+    /// With its frequency, if it has one, changed by a function; clouds and sectors keep theirs.
+    pub fn slower(self, change: impl Fn(f32) -> f32) -> Texture {
+        match self {
+            Texture::Stripes { angle, frequency } => Texture::Stripes { angle, frequency: change(frequency) },
+            Texture::Checks { angle, frequency } => Texture::Checks { angle, frequency: change(frequency) },
+            Texture::Dots { frequency, size } => Texture::Dots { frequency: change(frequency), size },
+            Texture::Bricks { frequency } => Texture::Bricks { frequency: change(frequency) },
+            Texture::Circles { frequency } => Texture::Circles { frequency: change(frequency) },
+            Texture::Clouds { frequency, seed } => Texture::Clouds { frequency: change(frequency), seed },
+            other => other,
+        }
+    }
 }
 
 /// 0 outside, 1 inside, over one pixel.
