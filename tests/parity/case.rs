@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use beit::interop::{ModelFile, OpenOptions, Parts, from_tensors};
+use beit::io::hf;
 use beit::io::limits::FileLimits;
-use beit::io::names::{self, Layout, detect_layout};
-use beit::io::tensors::{TensorData, Tensors, read_safetensors};
-use serde_json::Value;
+use beit::io::tensors::{TensorData, TensorFile, read_safetensors};
+use serde_json::{Value, json};
 
 /// What a check returns: a failure that ends the check; differences of numbers go to the report instead.
 pub type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
@@ -99,22 +100,59 @@ impl Case {
     }
     /// All tensors of one of its files, as f64.
     pub fn arrays(&self, file: &str) -> Outcome<Arrays> {
-        Ok(self.read_file(file)?.into_iter().map(|(name, t)| (name, array(&t.shape, &t.data))).collect())
+        Ok(self
+            .read_file(file)?
+            .tensors
+            .into_iter()
+            .map(|(name, t)| (name, array(&t.shape, &t.data)))
+            .collect())
     }
-    /// The weights by this crate's names, through the product's own import.
-    pub fn weights(&self) -> Outcome<Tensors> {
-        let tensors = self.read_file("weights.safetensors")?;
-        let layout = detect_layout(tensors.keys().map(String::as_str));
-        Ok(match layout.ok_or("weights of no known layout")? {
-            Layout::Transformers => names::from_transformers(tensors)?,
-            Layout::Timm => names::from_timm(tensors)?,
-            Layout::Official => names::from_official(tensors)?,
-            _ => tensors,
-        })
+    /// The model in the case's files, by the import that every command uses; the case's configuration takes the place
+    /// of the file that a library writes beside its weights.
+    pub fn model(&self) -> Outcome<ModelFile> {
+        let file = self.read_file("weights.safetensors")?;
+        let config = match self.kind.as_str() {
+            "mim" | "train_mim" => Some(self.transformers_config(hf::MASKED_IMAGE_MODEL)),
+            "classify" => Some(self.transformers_config(hf::IMAGE_CLASSIFIER)),
+            "segment" => Some(self.transformers_config(hf::SEGMENTER)),
+            "timm" => {
+                Some(json!({"architecture": "beit_base_patch16_224", "model_args": self.json["config"]}))
+            }
+            _ => None,
+        };
+        // how often a dVAE pools, its weights do not show
+        let c = &self.json["config"];
+        let sizes = c["pools"].is_u64().then(|| {
+            json!({"n-hid": c["n_hid"], "n-init": c["n_init"], "groups": c["group_count"],
+                   "blocks": c["n_blk_per_group"], "pools": c["pools"], "vocab": c["vocab_size"]})
+        });
+        let parts = Parts {
+            path: self.dir.join("weights.safetensors"),
+            tensors: file.tensors,
+            metadata: file.metadata,
+            precision: file.precision,
+            config: config.map(|c| c.to_string().into_bytes()),
+            sizes: sizes.map(|s| s.to_string().into_bytes()),
+            ..Parts::default()
+        };
+        Ok(from_tensors(parts, &OpenOptions::default())?)
     }
-    fn read_file(&self, file: &str) -> Outcome<Tensors> {
+    /// `config.json` as the library writes it: with the model's class, its labels and the blocks that feed a pyramid.
+    fn transformers_config(&self, class: &str) -> Value {
+        let mut config = self.json["config"].clone();
+        config["model_type"] = json!("beit");
+        config["architectures"] = json!([class]);
+        if let Some(labels) = config["num_labels"].as_u64() {
+            config["id2label"] = (0..labels).map(|i| (i.to_string(), json!(format!("LABEL_{i}")))).collect();
+        }
+        if self.json["taps"].is_array() {
+            config["out_indices"] = self.json["taps"].clone();
+        }
+        config
+    }
+    fn read_file(&self, file: &str) -> Outcome<TensorFile> {
         let bytes = std::fs::read(self.dir.join(file)).map_err(|e| format!("{file}: {e}"))?;
-        Ok(read_safetensors(&bytes, &FileLimits::native()).map_err(|e| format!("{file}: {e}"))?.tensors)
+        Ok(read_safetensors(&bytes, &FileLimits::native()).map_err(|e| format!("{file}: {e}"))?)
     }
     /// A tensor of `io.safetensors`.
     pub fn given(&self, name: &str) -> Outcome<&Array> {

@@ -1,6 +1,7 @@
 //! `classify` and `timm`: classifiers in the naming of either library.
 
 use beit::graph::Graph;
+use beit::interop::{Head, shapes_of_store};
 use beit::models::vit::{VitInputs, backbone};
 use beit::models::{VitConfig, classifier};
 use beit::ops::{Pool, cross_entropy};
@@ -10,14 +11,14 @@ use super::case::{Case, Outcome};
 use super::device::Device;
 use super::report::Report;
 use super::vit::{Names, STORE, compare_gradients, compare_trunk, from_timm, from_transformers, images};
-use super::vit::{output_gradients, output_trunk};
+use super::vit::{imported, output_gradients, output_trunk, weights_for};
 
 /// A case of transformers.
 pub fn transformers(case: &Case, device: &Device, report: &mut Report<'_>) -> Outcome {
     let c = case.config();
     let pool = if c.flag("use_mean_pooling")? { Pool::MeanPatches } else { Pool::Cls };
-    let head = Head { pool, classes: c.count("num_labels")?, names: Names::Transformers };
-    check(case, device, report, &from_transformers(&c)?, &head)
+    let head = (pool, c.count("num_labels")?);
+    check(case, device, report, &from_transformers(&c)?, head, Names::Transformers)
 }
 
 /// A case of timm.
@@ -28,22 +29,24 @@ pub fn timm(case: &Case, device: &Device, report: &mut Report<'_>) -> Outcome {
         "token" => Pool::Cls,
         other => return Err(format!("global_pool {other}").into()),
     };
-    let head = Head { pool, classes: c.count("num_classes")?, names: Names::Timm };
-    check(case, device, report, &from_timm(&c)?, &head)
+    let head = (pool, c.count("num_classes")?);
+    check(case, device, report, &from_timm(&c)?, head, Names::Timm)
 }
 
-struct Head {
-    pool: Pool,
-    classes: usize,
+fn check(
+    case: &Case,
+    device: &Device,
+    report: &mut Report<'_>,
+    cfg: &VitConfig,
+    (pool, classes): (Pool, usize),
     names: Names,
-}
-
-fn check(case: &Case, device: &Device, report: &mut Report<'_>, cfg: &VitConfig, head: &Head) -> Outcome {
+) -> Outcome {
+    let model = imported(case, cfg, &Head::Classifier { classes, pool })?;
     let (pixels, b) = images(case, "in.pixel_values")?;
     let mut g = Graph::new();
     let image = g.input("image", &[b, cfg.image.0, cfg.image.1, 3])?;
     let trunk = backbone(&mut g, cfg, VitInputs { image, mask: None, drop_key: None }, false)?;
-    let (pooled, logits) = classifier::head(&mut g, cfg, trunk.last(), head.pool, head.classes)?;
+    let (pooled, logits) = classifier::head(&mut g, cfg, trunk.last(), pool, classes)?;
     let labels = g.input_words("labels", &[b])?;
     let weights = g.input("weights", &[b])?;
     let loss = cross_entropy(&mut g, logits, labels, weights)?.loss;
@@ -53,11 +56,7 @@ fn check(case: &Case, device: &Device, report: &mut Report<'_>, cfg: &VitConfig,
     }
     output_gradients(&mut g, loss, STORE, image)?;
 
-    let mut tensors = case.weights()?;
-    if g.param_var(STORE, "mask_token").is_none() {
-        // a checkpoint of pre-training may still carry it; a classifier has no use for it
-        tensors.remove("mask_token");
-    }
+    let tensors = weights_for(&model, &shapes_of_store(&g, STORE))?;
     let inputs = [
         ("image", HostData::F32(pixels)),
         ("labels", HostData::U32(case.given("in.labels")?.words())),
@@ -68,5 +67,5 @@ fn check(case: &Case, device: &Device, report: &mut Report<'_>, cfg: &VitConfig,
     report.tensor("hidden", "out.pooled", &out.get("pooled")?.values);
     report.required("logits", "out.logits", &out.get("logits")?.values);
     report.required("loss", "out.loss", &out.get("loss")?.values);
-    compare_gradients(report, &out, head.names)
+    compare_gradients(report, &out, names)
 }

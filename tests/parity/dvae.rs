@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use beit::graph::Graph;
-use beit::models::dvae::{self, DvaeConfig, Noise};
+use beit::models::dvae::{self, DvaeConfig, DvaeNetwork, Noise};
 use beit::models::mim::TOKENIZER;
 use beit::ops::{argmax, one_hot};
 use beit::session::HostData;
@@ -23,6 +23,7 @@ fn config(case: &Case) -> Outcome<DvaeConfig> {
     }
     let groups = c.count("group_count")?;
     Ok(DvaeConfig {
+        network: DvaeNetwork::Openai,
         n_hid: c.count("n_hid")?,
         n_init: c.count("n_init")?,
         groups,
@@ -41,6 +42,10 @@ fn channels_last(a: &Array) -> Outcome<Vec<f32>> {
 /// Everything that the case lists.
 pub fn check(case: &Case, device: &Device, report: &mut Report<'_>) -> Outcome {
     let cfg = config(case)?;
+    let model = case.model()?;
+    if *model.dvae()? != cfg {
+        return Err(format!("imported as {:?}, the case describes {cfg:?}", model.network).into());
+    }
     let image = case.given("in.image")?;
     let &[b, 3, h, w] = image.shape.as_slice() else {
         return Err(format!("in.image: {:?}", image.shape).into());
@@ -58,7 +63,7 @@ pub fn check(case: &Case, device: &Device, report: &mut Report<'_>) -> Outcome {
         ("tau", HostData::F32(vec![c.number("temperature")? as f32])),
         ("kl_weight", HostData::F32(vec![kl_weight as f32])),
     ];
-    let out = device.evaluate(&graph, TOKENIZER, &case.weights()?, &inputs)?;
+    let out = device.evaluate(&graph, TOKENIZER, &model.tensors, &inputs)?;
     compare_forward(report, &out, &cfg)?;
     if let Some(given) = case.io.get("in.unmap") {
         let got: Vec<f64> = given.reals().into_iter().map(|v| f64::from(unmap(v))).collect();
@@ -87,7 +92,7 @@ fn draw(cfg: &DvaeConfig, b: usize, side: (usize, usize)) -> Outcome<Graph> {
         let hot = one_hot(g, codes, cfg.vocab)?;
         let (decoded, decoder_stages) = dvae::decoder_stages(g, cfg, hot)?;
         let from_random = dvae::from_ids(g, cfg, random)?;
-        let t = dvae::training(g, cfg, image, tau, kl_weight, Noise::Given(noise))?;
+        let t = dvae::training(g, cfg, image, tau, kl_weight, Noise::Given(noise).into())?;
         for (name, v) in [
             ("logits", logits),
             ("codes", codes),

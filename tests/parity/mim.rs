@@ -1,6 +1,7 @@
 //! `mim`: masked image modelling forward and backward.
 
 use beit::graph::Graph;
+use beit::interop::{Head, shapes_of_store};
 use beit::models::mim::{MimBatchShape, MimOptions, all_logits, on_tokens};
 use beit::session::HostData;
 use beit::tasks::pretrain::MaskedInputs;
@@ -8,12 +9,13 @@ use beit::tasks::pretrain::MaskedInputs;
 use super::case::{Case, Outcome};
 use super::device::Device;
 use super::report::Report;
-use super::vit::{Names, STORE, compare_gradients, compare_trunk, from_transformers, images};
-use super::vit::{output_gradients, output_trunk};
+use super::vit::{Names, STORE, compare_gradients, compare_trunk, from_transformers, images, imported};
+use super::vit::{output_gradients, output_trunk, weights_for};
 
 /// Every intermediate value, the loss, all gradients.
 pub fn check(case: &Case, device: &Device, report: &mut Report<'_>) -> Outcome {
     let cfg = from_transformers(&case.config())?;
+    let model = imported(case, &cfg, &Head::MaskedImage)?;
     let (image, b) = images(case, "in.pixel_values")?;
     let mask = case.given("in.bool_masked_pos")?.flags();
     let count = mask.iter().filter(|&&m| m).count();
@@ -41,7 +43,7 @@ pub fn check(case: &Case, device: &Device, report: &mut Report<'_>) -> Outcome {
         ("masked_patches", HostData::U32(masked.patches)),
         ("weights", HostData::F32(masked.weights)),
     ];
-    let out = device.evaluate(&g, STORE, &case.weights()?, &inputs)?;
+    let out = device.evaluate(&g, STORE, &weights_for(&model, &shapes_of_store(&g, STORE))?, &inputs)?;
     compare_trunk(report, &cfg, &out)?;
     report.tensor("hidden", "out.normed", &out.get("normed")?.values);
     let logits = &out.get("all_logits")?.values;

@@ -1,9 +1,10 @@
 //! `segment`: UPerNet with its auxiliary head, in evaluation and in training.
 
 use beit::graph::Graph;
+use beit::interop::{Head, ModelFile, SegmenterHead, shapes_of_store};
 use beit::models::VitConfig;
 use beit::models::batch_norm::Statistics;
-use beit::models::segmenter::{self, SegmentLogits};
+use beit::models::segmenter::{self, SegmentHead, SegmentLogits};
 use beit::models::upernet::{AuxiliaryConfig, HeadMode, UperNetConfig, upernet};
 use beit::models::vit::{VitInputs, backbone};
 use beit::ops::{Over, resize};
@@ -13,17 +14,20 @@ use super::case::{Case, Outcome};
 use super::device::{Device, Outputs};
 use super::report::Report;
 use super::vit::{Names, STORE, compare_gradients, compare_trunk, from_transformers, images, renamed};
-use super::vit::{output_gradients, output_trunk};
+use super::vit::{imported, output_gradients, output_trunk, weights_for};
 
 /// Both files of the case, on the same inputs.
 pub fn check(case: &Case, device: &Device, report: &mut Report<'_>) -> Outcome {
+    let (cfg, (head_cfg, classes)) = (from_transformers(&case.config())?, head(case)?);
+    let described = SegmenterHead { classes, head: SegmentHead::Upernet(head_cfg.clone()) };
+    let model = imported(case, &cfg, &Head::Segmenter(described))?;
     let given = Case { io: case.arrays("io_eval.safetensors")?, ..case.clone() };
     for (file, prefix, statistics) in [
         ("io_eval.safetensors", "eval.", Statistics::Running),
         ("io_train.safetensors", "train.", Statistics::Batch),
     ] {
         report.turn_to(prefix, case.arrays(file)?);
-        one(&given, device, report, statistics)?;
+        one(&given, (&model, &head_cfg, classes), device, report, statistics)?;
     }
     Ok(())
 }
@@ -46,7 +50,8 @@ fn head(case: &Case) -> Outcome<(UperNetConfig, usize)> {
         channels: c.count("hidden_size")?,
         pool_scales: c.numbers("pool_scales")?.into_iter().map(|s| s as usize).collect(),
         auxiliary,
-        dropout: 0.0,
+        // what the import takes for granted, of no effect in these cases
+        dropout: 0.1,
     };
     if c.count("semantic_loss_ignore_index")? < c.count("num_labels")? {
         return Err("case.json: an ignored label that is a class".into());
@@ -54,9 +59,14 @@ fn head(case: &Case) -> Outcome<(UperNetConfig, usize)> {
     Ok((cfg, c.count("num_labels")?))
 }
 
-fn one(case: &Case, device: &Device, report: &mut Report<'_>, statistics: Statistics) -> Outcome {
+fn one(
+    case: &Case,
+    (model, head_cfg, classes): (&ModelFile, &UperNetConfig, usize),
+    device: &Device,
+    report: &mut Report<'_>,
+    statistics: Statistics,
+) -> Outcome {
     let cfg: VitConfig = from_transformers(&case.config())?;
-    let (head_cfg, classes) = head(case)?;
     let (pixels, b) = images(case, "in.pixel_values")?;
     let labels = case.given("in.labels")?;
     let &[_, height, width] = labels.shape.as_slice() else { return Err("in.labels: not [B,H,W]".into()) };
@@ -66,7 +76,7 @@ fn one(case: &Case, device: &Device, report: &mut Report<'_>, statistics: Statis
     let words = g.input_words("labels", &[b, height, width])?;
     let trunk = backbone(&mut g, &cfg, VitInputs { image, mask: None, drop_key: None }, false)?;
     let mode = HeadMode { statistics, drop_key: None };
-    let net = upernet(&mut g, &cfg, &head_cfg, &trunk.blocks, classes, mode)?;
+    let net = upernet(&mut g, &cfg, head_cfg, &trunk.blocks, classes, mode)?;
     let weight = head_cfg.auxiliary.as_ref().map_or(0.0, |a| a.weight);
     let logits = SegmentLogits { main: net.logits, auxiliary: net.auxiliary.map(|a| (a, weight)) };
     let loss = segmenter::loss(&mut g, logits, words, Over::Counted)?;
@@ -100,8 +110,7 @@ fn one(case: &Case, device: &Device, report: &mut Report<'_>, statistics: Statis
 
     // Labels beyond the classes are ignored, the case's ignored one among them.
     let inputs = [("image", HostData::F32(pixels)), ("labels", HostData::U32(labels.words()))];
-    let mut weights = case.weights()?;
-    weights.retain(|name, _| !name.ends_with(".num_batches_tracked"));
+    let weights = weights_for(model, &shapes_of_store(&g, STORE))?;
     let out = device.evaluate(&g, STORE, &weights, &inputs)?;
     compare(report, &cfg, &out, statistics)
 }

@@ -1,6 +1,7 @@
 //! `train_mim`: many updates of the masked image model through the product's own stepper.
 
 use beit::graph::{Graph, PageKind};
+use beit::interop::Head;
 use beit::models::mim::{MimBatchShape, MimOptions, on_tokens};
 use beit::ops::Control;
 use beit::optim::{Decay, Rates};
@@ -12,11 +13,12 @@ use super::case::{Case, Outcome};
 use super::device::{Device, pages, permute, tensors};
 use super::report::Report;
 use super::updates::{check_rates, hyper};
-use super::vit::{Names, STORE, from_transformers, renamed};
+use super::vit::{Names, STORE, from_transformers, imported, renamed, weights_for};
 
 /// Loss and gradient norm of every update, weights on the way and at the end.
 pub fn check(case: &Case, device: &Device, report: &mut Report<'_>) -> Outcome {
     let cfg = from_transformers(&case.config())?;
+    let model = imported(case, &cfg, &Head::MaskedImage)?;
     let n = cfg.patches();
     let (images, ids) = (case.given("in.pixel_values")?, case.given("in.token_ids")?);
     let &[_, b, 3, h, w] = images.shape.as_slice() else {
@@ -36,7 +38,8 @@ pub fn check(case: &Case, device: &Device, report: &mut Report<'_>) -> Outcome {
     let options = StepOptions { ema: false, accumulate: 1, decay: Decay::Official, rates: Rates::Equal };
     let plans = StepPlans::new("parity", g, loss, STORE, &[], &device.caps, options)?;
     let mut stepper = Stepper::new(device.session(), plans)?;
-    for (page, data) in pages(&stepper.layout, &case.weights()?)?.iter().enumerate() {
+    let wanted = stepper.layout.views.iter().map(|v| (v.name.clone(), v.shape.clone())).collect();
+    for (page, data) in pages(&stepper.layout, &weights_for(&model, &wanted)?)?.iter().enumerate() {
         stepper.session.write_page(STORE, PageKind::Param, page, data)?;
     }
     let c = case.settings("optimizer");

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use beit::graph::{Graph, Var, grad};
+use beit::interop::{Head, ModelFile, Resize, Shapes, adapt};
 use beit::io::names::to_transformers;
 use beit::io::tensors::Tensors;
 use beit::models::vit::Backbone;
@@ -62,6 +63,36 @@ fn rel_pos(shared: bool, per_layer: bool) -> Outcome<RelPos> {
         (true, false) => Ok(RelPos::Shared),
         (false, true) => Ok(RelPos::PerLayer),
         (false, false) => Ok(RelPos::None),
+    }
+}
+
+/// The model that the import makes of the case's files, which must be the one that the case describes.
+pub fn imported(case: &Case, described: &VitConfig, head: &Head) -> Outcome<ModelFile> {
+    let model = case.model()?;
+    let masked = *head == Head::MaskedImage;
+    // What files do not show is left aside: rates of training, the first value of the layer scale, the number of ids of
+    // a model without a token head; and timm's files do not say what is added to variances.
+    let shown = |c: &VitConfig| VitConfig {
+        drop_path: 0.0,
+        layer_scale: if c.layer_scale > 0.0 { 1.0 } else { 0.0 },
+        vocab: if masked { c.vocab } else { 1 },
+        layer_norm_eps: if case.kind == "timm" { 0.0 } else { c.layer_norm_eps },
+        ..c.clone()
+    };
+    if shown(model.vit()?) != shown(described) || model.head()? != head {
+        return Err(
+            format!("imported as {:?}, the case describes {described:?}, {head:?}", model.network).into()
+        );
+    }
+    Ok(model)
+}
+
+/// The tensors for a network, through the product's own step between a file and a network; all come from the file.
+pub fn weights_for(model: &ModelFile, wanted: &Shapes) -> Outcome<Tensors> {
+    let adapted = adapt(model, model.vit()?, wanted, Resize::Geometric)?;
+    match adapted.fresh.as_slice() {
+        [] => Ok(adapted.tensors),
+        fresh => Err(format!("not in the file: {fresh:?}").into()),
     }
 }
 
