@@ -5,7 +5,7 @@ use beit::cpu::CpuSession;
 use beit::data::{Normalization, Picture, to_dvae_nhwc, to_f32_nhwc};
 use beit::graph::{Graph, PageKind, ParamLayout};
 use beit::models::mim::{self, MimBatchShape, MimOptions, TOKENIZER};
-use beit::models::{DvaeConfig, RelPos, VitConfig, dvae};
+use beit::models::{DvaeConfig, DvaeNetwork, RelPos, VitConfig, dvae};
 use beit::ops::Caps;
 use beit::plan::Plan;
 use beit::session::{Data, HostData, PlanId, Session, Ticket};
@@ -37,7 +37,15 @@ impl Models {
             layer_scale: 0.1,
             drop_path: 0.0,
         };
-        let dvae = DvaeConfig { n_hid: 4, n_init: 4, groups: 3, blocks: 1, pools: 2, vocab: 24 };
+        let dvae = DvaeConfig {
+            network: DvaeNetwork::Openai,
+            n_hid: 4,
+            n_init: 4,
+            groups: 3,
+            blocks: 1,
+            pools: 2,
+            vocab: 24,
+        };
         let mut g = Graph::new();
         let shape = MimBatchShape { images: 1, masked: 16 };
         mim::pretraining(&mut g, &vit, &dvae, shape, MimOptions::default()).unwrap();

@@ -214,6 +214,64 @@ fn a_tokenizer_is_trained_stopped_resumed_and_used() {
     assert!(image::open(dir.path().join("t.png")).is_ok());
 }
 
+/// The cheaper network is trained, resumed, measured, looked at, moved, and pre-trained on, like the other one.
+#[test]
+fn the_custom_network_goes_everywhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let call = |args: &[&str]| {
+        let out = beit(dir.path(), args);
+        assert!(out.status.success(), "{args:?}: {}", text(&out));
+        text(&out)
+    };
+    let custom = ["--network", "custom", "--n-hid", "8", "--straight-through"];
+    let train = |extra: &[&str]| tokenizer_train(&[&custom[..], extra].concat()).join(" ");
+    let split = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    for line in [
+        train(&["--steps", "6", "--out", "whole"]),
+        train(&["--steps", "6", "--stop-after", "4", "--out", "parts"]),
+        "tokenizer train --resume --quiet --out parts --adapter cpu".into(),
+        "export whole --format official --out official".into(),
+        "tokenizer stats --tokenizer official --size 16 --images 20 --adapter cpu --json s.json --atlas a.png".into(),
+        "tokenizer reconstruct --tokenizer whole --image synthetic:2 --adapter cpu --out t.png".into(),
+        "tokenizer encode --tokenizer whole --data synthetic:5 --format safetensors --out ids --adapter cpu".into(),
+    ] {
+        call(&split(&line).iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    let read = |path: &str| std::fs::read(dir.path().join(path)).unwrap();
+    let weights = "tokenizer/checkpoints/step-00000006/tokenizer.safetensors";
+    assert_eq!(
+        read(&format!("whole/{weights}")),
+        read(&format!("parts/{weights}")),
+        "resuming changes no bit"
+    );
+    assert_eq!(json(&dir.path().join("s.json"))["network"], "custom");
+    let metrics = run::metrics(&dir.path().join("whole"));
+    assert!(metrics.iter().any(|r| r["mse"].is_number() && r["nll"].is_null()), "{metrics:?}");
+    let health =
+        ["val_mae", "val_relaxed_mae", "val_hard_gap", "val_entropy", "val_perplexity", "codes_dead"];
+    let measured = metrics.iter().rev().find(|r| r["val_mae"].is_number()).unwrap();
+    assert!(health.iter().all(|key| measured[key].is_number()), "{measured}");
+    let ids = beit::io::tensors::read_safetensors(
+        &read("ids/ids.safetensors"),
+        &beit::io::limits::FileLimits::native(),
+    );
+    assert_eq!(ids.unwrap().tensors["ids"].shape, [5, 4, 4]);
+    let out = pretrain(dir.path(), &["--quiet", "--tokenizer", "official", "--out", "run"]);
+    assert!(out.status.success(), "{}", text(&out));
+    call(&[
+        "reconstruct",
+        "--model",
+        "run",
+        "--image",
+        "synthetic:1",
+        "--adapter",
+        "cpu",
+        "--out",
+        "sheet.png",
+    ]);
+    assert!(image::open(dir.path().join("sheet.png")).unwrap().width() > 400);
+}
+
 #[test]
 fn encoding_is_deterministic_and_resumable() {
     let (dir, model) = (tempfile::tempdir().unwrap(), trained().to_str().unwrap());

@@ -11,6 +11,7 @@ const EXAMPLES: &str = "Examples:
   beit export runs/finetune-0001 --format timm --out timm            for timm.create_model('local-dir:timm')
   beit export runs/pretrain-0001 --format official --out official    model.pth for the official fine-tuning code
   beit export runs/pretrain-0001 --format dalle --out dvae           the run's tokenizer for dall_e
+  beit export runs/tokenizer-0001 --format official --out tokens     a customised tokenizer for the official code
   beit export runs/pretrain-0001 --format timm --drop-head --table-per-block --out backbone";
 
 #[derive(clap::Args)]
@@ -47,7 +48,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let (format, want) = match args.format {
         FormatFlag::Transformers => (Format::Transformers, Want::Vit),
         FormatFlag::Timm => (Format::Timm, Want::Vit),
-        FormatFlag::Official => (Format::Official, Want::Vit),
+        FormatFlag::Official => (Format::Official, Want::Any),
         FormatFlag::Dalle => (Format::Dalle, Want::Dvae),
     };
     args.flags.convert(&args.model, want, format, Some(&args.out))?;

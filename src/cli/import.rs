@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 const EXAMPLES: &str =
-    "Reads transformers, timm, the official code (.pth), OpenAI's dVAE, and runs and checkpoints of beit.
-Every command that takes a model reads these files directly; import is for a look, a check, or a copy.
+    "Reads transformers, timm, the official code (.pth), OpenAI's dVAE and the customised one, and runs and
+checkpoints of beit. Every command that takes a model reads these files directly; import is for a look, a check, or a copy.
 
 Examples:
   beit import beit-base-patch16-224-pt22k                     what is in it, and whether it is whole

@@ -6,6 +6,7 @@ use crate::interop::{
 };
 use crate::io::atomic;
 use crate::io::tensors::Precision;
+use crate::models::DvaeNetwork;
 use crate::models::segmenter::SegmentHead;
 use serde_json::{Value, json};
 use std::fs;
@@ -138,10 +139,16 @@ fn sizes(model: &ModelFile) -> Vec<(&'static str, String)> {
             ("cells", format!("{0} x {0} pixels", d.stride())),
             (
                 "widths",
-                format!(
-                    "encoder {}, decoder {}, {} groups of {} blocks",
-                    d.n_hid, d.n_init, d.groups, d.blocks
-                ),
+                match d.network {
+                    DvaeNetwork::Openai => format!(
+                        "encoder {}, decoder {}, {} groups of {} blocks",
+                        d.n_hid, d.n_init, d.groups, d.blocks
+                    ),
+                    DvaeNetwork::Custom => format!(
+                        "{}, codes of {}, {} stages of {} residual blocks",
+                        d.n_hid, d.n_init, d.groups, d.blocks
+                    ),
+                },
             ),
         ],
         Network::Vit { config: c, head } => {

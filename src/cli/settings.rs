@@ -1,6 +1,6 @@
 //! Flags that change a run's config, shared by the commands that take one. Presets first, then the file, then flags.
 
-use crate::config::{PRESETS, RunConfig, merge_file, preset};
+use crate::config::{PRESETS, RunConfig, merge_file, peek, preset};
 use crate::error::{Error, Result};
 use std::path::PathBuf;
 
@@ -118,6 +118,9 @@ impl Settings {
             let text = std::fs::read_to_string(path).map_err(|e| {
                 Error::config("cannot read the config file").at(path.display().to_string()).got(e.to_string())
             })?;
+            if let Some(network) = peek(&text, "tokenizer", "network") {
+                c.set_tokenizer_network(network);
+            }
             c = merge_file(&c, &text, &path.display().to_string())?;
         }
         self.apply(&mut c)?;

@@ -14,11 +14,11 @@ pub use presets::{PRESETS, preset};
 pub use segment::{SegmentAugmentConfig, SegmentConfig, segment_preset};
 pub use task::{Cadence, DataChoice, TaskConfig};
 #[cfg(feature = "cli")]
-pub use toml_file::{from_toml, merge_file, to_toml};
+pub use toml_file::{from_toml, merge_file, peek, to_toml};
 
 use crate::data::{Augment, MaskKind, MaskSpec, Normalization, Views};
 use crate::error::{Error, Result};
-use crate::models::{DvaeConfig, VitConfig};
+use crate::models::{DvaeConfig, DvaeNetwork, VitConfig};
 use crate::tasks::pretrain::{MimModel, PretrainRecipe};
 use crate::tasks::tokenizer::TokenizerRecipe;
 use serde::{Deserialize, Serialize};
@@ -108,6 +108,9 @@ pub struct AugmentConfig {
     pub imagenet_statistics: bool,
 }
 
+/// Peak learning rate of the customised tokenizer, which has no small gain on its residual branches (beit-spec §3.6).
+const CUSTOM_LR: f64 = 1e-3;
+
 impl RunConfig {
     /// Sides of the tokenizer's input.
     pub fn token_side(&self) -> (usize, usize) {
@@ -156,6 +159,17 @@ impl RunConfig {
     /// Networks and mask size.
     pub fn mim(&self) -> MimModel {
         MimModel { vit: self.model.clone(), tokenizer: self.tokenizer.clone(), mask_slots: self.mask_slots() }
+    }
+    /// Changes the tokenizer's network, with sizes in the proportions of its published form and a recipe that suits it.
+    pub fn set_tokenizer_network(&mut self, network: DvaeNetwork) {
+        if network == self.tokenizer.network {
+            return;
+        }
+        self.tokenizer = self.tokenizer.in_network(network);
+        if network == DvaeNetwork::Custom {
+            let t = &mut self.tokenizer_training;
+            (t.lr, t.min_lr) = (CUSTOM_LR, CUSTOM_LR / 20.0);
+        }
     }
     /// Checks everything that can be checked before data and device are touched.
     ///

@@ -2,7 +2,7 @@
 
 use super::{AugmentConfig, Cadence, MaskChoice, MaskConfig, RunConfig};
 use crate::error::{Error, Result};
-use crate::models::{DvaeConfig, RelPos, VitConfig};
+use crate::models::{DvaeConfig, DvaeNetwork, RelPos, VitConfig};
 use crate::tasks::pretrain::PretrainRecipe;
 use crate::tasks::tokenizer::TokenizerRecipe;
 
@@ -49,7 +49,15 @@ fn vit(side: usize, patch: usize, width: usize, depth: usize, heads: usize, voca
 
 /// The released dVAE's depth at a width of `n_hid` (256 is the released one): 8 pixels a cell, 8192 ids.
 fn tokenizer(n_hid: usize) -> DvaeConfig {
-    DvaeConfig { n_hid, n_init: n_hid / 2, groups: 4, blocks: 2, pools: 3, vocab: 8192 }
+    DvaeConfig {
+        network: DvaeNetwork::Openai,
+        n_hid,
+        n_init: n_hid / 2,
+        groups: 4,
+        blocks: 2,
+        pools: 3,
+        vocab: 8192,
+    }
 }
 
 fn augment(jitter: f32, min_scale: f64) -> AugmentConfig {
@@ -66,7 +74,15 @@ fn nano() -> RunConfig {
         val_share: 0.05,
         val_images: 256,
         model: vit(32, 4, 64, 4, 2, 256),
-        tokenizer: DvaeConfig { n_hid: 32, n_init: 16, groups: 3, blocks: 1, pools: 2, vocab: 256 },
+        tokenizer: DvaeConfig {
+            network: DvaeNetwork::Openai,
+            n_hid: 32,
+            n_init: 16,
+            groups: 3,
+            blocks: 1,
+            pools: 2,
+            vocab: 256,
+        },
         tokenizer_training: TokenizerRecipe {
             steps: 1600,
             batch: 16,
@@ -77,6 +93,7 @@ fn nano() -> RunConfig {
             beta_rise: 0.2,
             tau: 1.0 / 16.0,
             tau_fall: 0.8,
+            straight_through: false,
             weight_decay: 1e-4,
             ema: 0.995,
             clip: 1.0,
@@ -106,7 +123,7 @@ fn micro() -> RunConfig {
     let mut c = nano();
     c.preset = "micro".into();
     c.model = vit(64, 8, 128, 6, 4, 1024);
-    c.tokenizer = DvaeConfig { n_hid: 64, n_init: 32, groups: 4, blocks: 1, pools: 3, vocab: 1024 };
+    c.tokenizer = DvaeConfig { n_hid: 64, n_init: 32, groups: 4, pools: 3, vocab: 1024, ..c.tokenizer };
     c.tokenizer_training =
         TokenizerRecipe { steps: 4000, batch: 32, lr: 3e-3, min_lr: 3e-4, ..c.tokenizer_training };
     c.training = PretrainRecipe { steps: 4000, batch: 128, lr: 2e-3, warmup: 200, ..c.training };

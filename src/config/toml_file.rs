@@ -38,6 +38,12 @@ pub fn merge_file<C: Serialize + DeserializeOwned>(base: &C, text: &str, file: &
     all.try_into().map_err(|e: toml::de::Error| not_a_config(&e, file))
 }
 
+/// A value of a TOML text, by table and key, before the text is merged; nothing where the text is no TOML.
+pub fn peek<T: DeserializeOwned>(text: &str, table: &str, key: &str) -> Option<T> {
+    let all = text.parse::<toml::Table>().ok()?;
+    all.get(table)?.get(key)?.clone().try_into().ok()
+}
+
 fn overlay(base: &mut Value, over: Value) {
     match (base, over) {
         (Value::Table(base), Value::Table(over)) => {

@@ -17,6 +17,8 @@ use std::path::PathBuf;
 const PATCHES: usize = 1 << 16;
 /// Largest width, MLP or vocabulary.
 const WIDTH: usize = 1 << 20;
+/// Most groups of a tokenizer: cells of 65536 pixels.
+const GROUPS: usize = 16;
 
 /// What was read, before it is understood.
 #[derive(Debug, Clone, Default)]
@@ -49,7 +51,7 @@ pub fn from_tensors(parts: Parts, options: &OpenOptions) -> Result<ModelFile> {
         check_finite(&parts.tensors)?;
     }
     match layout {
-        Layout::Dvae => dvae(parts),
+        Layout::Dvae | Layout::CustomDvae => dvae(parts, layout),
         Layout::DvaeHalf => Err(Error::checkpoint("half of a dVAE")
             .expected("encoder and decoder")
             .hint("put encoder.* and decoder.* of the same kind into one folder and give the folder")),
@@ -60,37 +62,49 @@ pub fn from_tensors(parts: Parts, options: &OpenOptions) -> Result<ModelFile> {
 fn unknown(tensors: &Tensors) -> Error {
     let first: Vec<String> = tensors.keys().take(6).cloned().collect();
     Error::checkpoint("neither a BEiT nor a dVAE")
-        .expected("names of transformers, timm, the official code or OpenAI's dVAE")
+        .expected("names of transformers, timm, the official code, OpenAI's or the customised dVAE")
         .got(match tensors.len() {
             0 => "no tensors at all".to_owned(),
             n => format!("{n} tensors: {}", first.join(", ")),
         })
 }
 
-fn dvae(parts: Parts) -> Result<ModelFile> {
-    let seen = sizes::infer_dvae(&parts.tensors)?;
+fn dvae(parts: Parts, layout: Layout) -> Result<ModelFile> {
+    let custom = layout == Layout::CustomDvae;
+    let seen = if custom { sizes::infer_custom(&parts.tensors)? } else { sizes::infer_dvae(&parts.tensors)? };
     let mut notes = vec![];
     let config = match &parts.sizes {
         Some(bytes) => serde_json::from_slice::<DvaeConfig>(bytes).map_err(|e| {
             Error::checkpoint("not a tokenizer's sizes").at("tokenizer.json").got(e.to_string())
         })?,
+        None if custom => seen.clone(),
         None => {
             notes.push(format!("{} pooling stages assumed, one after each group but the last", seen.pools));
             seen.clone()
         }
     };
-    config.check()?;
-    let bounded = [config.n_hid, config.n_init, config.vocab].iter().all(|&n| n <= WIDTH);
-    if (config.groups, config.blocks) != (seen.groups, seen.blocks) || !bounded || config.groups > 16 {
+    config.check().map_err(as_checkpoint)?;
+    let shown =
+        |c: &DvaeConfig| format!("{:?} network, {} groups of {} blocks", c.network, c.groups, c.blocks);
+    let layers = |c: &DvaeConfig| (c.network, c.groups, c.blocks);
+    if layers(&config) != layers(&seen) {
         return Err(Error::checkpoint("sizes and weights of the tokenizer differ")
-            .expected(format!("{} groups of {} blocks", config.groups, config.blocks))
-            .got(format!("{} groups of {} blocks", seen.groups, seen.blocks)));
+            .expected(shown(&config))
+            .got(shown(&seen)));
+    }
+    // before anything of that size is drawn: each block of a real network has tensors of its own
+    let blocks = config.groups.checked_mul(config.blocks).filter(|&n| n <= parts.tensors.len());
+    let widths = [config.n_hid, config.n_init, config.vocab];
+    if blocks.is_none() || config.groups > GROUPS || widths.iter().any(|&n| n > WIDTH) {
+        return Err(Error::checkpoint("a tokenizer too large")
+            .expected(format!("at most {GROUPS} groups and {WIDTH} channels, every block in the file"))
+            .got(format!("{}, widths {widths:?}", shown(&config))));
     }
     check_fit(&parts.tensors, &fits::dvae_shapes(&config)?)?;
     let side = config.stride() * 14;
     Ok(ModelFile {
         path: parts.path,
-        layout: Layout::Dvae,
+        layout,
         network: Network::Dvae(config),
         tensors: parts.tensors,
         labels: vec![],
@@ -170,11 +184,14 @@ fn with_file(e: Error, file: &str) -> Error {
     e.at(at)
 }
 
+/// Sizes that cannot work are a matter of the file here, not of a setting.
+fn as_checkpoint(e: Error) -> Error {
+    Error::checkpoint(e.what).expected(e.expected.unwrap_or_default()).got(e.got.unwrap_or_default())
+}
+
 /// Sizes that can be drawn at all, before anything of that size is.
 fn bounded(c: &VitConfig) -> Result<()> {
-    c.check().map_err(|e| {
-        Error::checkpoint(e.what).expected(e.expected.unwrap_or_default()).got(e.got.unwrap_or_default())
-    })?;
+    c.check().map_err(as_checkpoint)?;
     let patches = (c.image.0 / c.patch).checked_mul(c.image.1 / c.patch);
     if patches.is_none_or(|n| n > PATCHES) || [c.width, c.mlp, c.vocab].iter().any(|&n| n > WIDTH) {
         return Err(Error::checkpoint("a transformer too large")

@@ -9,7 +9,7 @@ use crate::models::batch_norm::Statistics;
 use crate::models::mim::all_logits;
 use crate::models::upernet::HeadMode;
 use crate::models::vit::{VitInputs, backbone};
-use crate::models::{VitConfig, classifier, dvae, segmenter};
+use crate::models::{DvaeNetwork, VitConfig, classifier, dvae, segmenter};
 use crate::plan::{CompileOptions, compile};
 use crate::session::{Data, HostData, Session};
 use crate::train::{page_bytes, pages_of};
@@ -24,7 +24,7 @@ pub const MASK: &str = "bool_masked_pos";
 ///
 /// Outputs of a transformer: `last_hidden_state[B,N,D]` (of the last block, before any norm) and `logits`: `[B,n,V]` of
 /// the patches, `[B,classes]`, or `[B,classes,h,w]`. Of a tokenizer: `logits[B,V,h,w]` and `decoded[B,6,H,W]` of the
-/// likeliest ids.
+/// likeliest ids (`[B,3,H,W]` of the customised one).
 ///
 /// # Errors
 /// If an input is missing or of another shape, or the device fails.
@@ -36,7 +36,7 @@ pub fn forward(model: &ModelFile, session: &mut dyn Session, inputs: &Tensors) -
             .expected("[B,3,H,W]")
             .got(format!("{:?}", pixels.shape)));
     };
-    let image = interleave(pixels.as_f32()?, b, 3, h * w);
+    let mut image = interleave(pixels.as_f32()?, b, 3, h * w);
     let mask = inputs.get(MASK).map(|m| words(m, b)).transpose()?;
     let mut g = Graph::new();
     let x = g.input("image", &[b, h, w, 3])?;
@@ -45,6 +45,10 @@ pub fn forward(model: &ModelFile, session: &mut dyn Session, inputs: &Tensors) -
             let logits = dvae::encoder(&mut g, config, x)?;
             let ids = crate::ops::argmax(&mut g, logits)?;
             let decoded = dvae::from_ids(&mut g, config, ids)?;
+            if config.network == DvaeNetwork::Custom {
+                // its published form takes values in −1..1, the graph those that all tokenizers share
+                image.iter_mut().for_each(|x| *x = 0.4 * *x + 0.5);
+            }
             g.output("logits", logits);
             g.output("decoded", decoded);
             model.tensors.clone()

@@ -4,7 +4,7 @@ use super::{Head, segmenter};
 use crate::error::{Error, Result};
 use crate::io::names::{self, INDEX_BUFFER};
 use crate::io::tensors::Tensors;
-use crate::models::{DvaeConfig, RelPos, VitConfig};
+use crate::models::{DvaeConfig, DvaeNetwork, RelPos, VitConfig};
 use crate::ops::Pool;
 
 /// Vocabulary written for a transformer without a token head: the published one.
@@ -130,12 +130,36 @@ pub(super) fn infer_dvae(tensors: &Tensors) -> Result<DvaeConfig> {
     };
     let groups = highest("encoder.blocks.group_");
     Ok(DvaeConfig {
+        network: DvaeNetwork::Openai,
         n_hid: first("encoder.blocks.input.w")?,
         n_init: first("decoder.blocks.input.w")?,
         groups,
         blocks: highest("encoder.blocks.group_1.block_"),
         pools: groups.saturating_sub(1),
         vocab: first("encoder.blocks.output.conv.w")?,
+    })
+}
+
+/// The sizes of a customised dVAE from its tensors: a convolution that halves the sides opens each stage.
+pub(super) fn infer_custom(tensors: &Tensors) -> Result<DvaeConfig> {
+    let (codebook, input) = ("codebook.weight", "encoder.0.0.weight");
+    let &[vocab, n_init] = shape_of(tensors, codebook)? else { return Err(odd(tensors, codebook, "[V, C]")) };
+    let &[n_hid, 3, _, _] = shape_of(tensors, input)? else {
+        return Err(odd(tensors, input, "[D, 3, 4, 4]"));
+    };
+    let layers = |end: &str| {
+        let own = |name: &String| name.strip_prefix("encoder.")?.strip_suffix(end)?.parse::<usize>().ok();
+        tensors.keys().filter_map(own).count()
+    };
+    let (groups, blocks) = (layers(".0.weight"), layers(".net.0.weight"));
+    Ok(DvaeConfig {
+        network: DvaeNetwork::Custom,
+        n_hid,
+        n_init,
+        groups,
+        blocks: blocks / groups.max(1),
+        pools: groups,
+        vocab,
     })
 }
 

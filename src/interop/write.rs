@@ -7,7 +7,7 @@ use crate::io::names::{self, Layout};
 use crate::io::tensors::{Precision, Tensor, TensorData, Tensors, pt_metadata, write_safetensors_as};
 use crate::io::torch::write_torch;
 use crate::models::segmenter::SegmentHead;
-use crate::models::{RelPos, VitConfig};
+use crate::models::{DvaeNetwork, RelPos, VitConfig};
 use crate::ops::Pool;
 use serde_json::json;
 
@@ -19,7 +19,8 @@ pub enum Format {
     Transformers,
     /// timm: `model.safetensors` and `config.json`.
     Timm,
-    /// The official code: `model.pth` with the weights under `model`, and the same tensors as `model.safetensors`.
+    /// The official code: `model.pth` with the weights under `model`, and the same tensors as `model.safetensors`; of a
+    /// customised dVAE `pytorch_model.bin` with the weights under `weights`.
     Official,
     /// OpenAI's dVAE: `encoder.safetensors` and `decoder.safetensors`.
     Dalle,
@@ -45,12 +46,20 @@ pub fn files_of(model: &ModelFile, format: Format, precision: Precision) -> Resu
     let writer = Writer { model, precision };
     let result = match (&model.network, format) {
         (Network::Dvae(_), Format::Transformers) => writer.tokenizer(),
-        (Network::Dvae(_), Format::Dalle) => writer.dalle(),
+        (Network::Dvae(config), Format::Dalle) if config.network == DvaeNetwork::Openai => writer.dalle(),
+        (Network::Dvae(config), Format::Official) if config.network == DvaeNetwork::Custom => {
+            writer.custom_dvae()
+        }
         (Network::Vit { config, head }, Format::Transformers) => writer.transformers(config, head),
         (Network::Vit { config, head }, Format::Timm) => writer.timm(config, head),
         (Network::Vit { config, .. }, Format::Official) => writer.official(config),
         (Network::Vit { .. }, Format::Dalle) => Err(Error::checkpoint("no dVAE").expected("a tokenizer")),
-        (Network::Dvae(_), _) => Err(Error::checkpoint("a tokenizer has no such format").expected("dalle")),
+        (Network::Dvae(config), _) => Err(Error::checkpoint("this tokenizer has no such format")
+            .expected(match config.network {
+                DvaeNetwork::Openai => "dalle, or transformers for a folder of beit",
+                DvaeNetwork::Custom => "official, or transformers for a folder of beit",
+            })
+            .got(format!("{format:?}").to_lowercase())),
     };
     result.map_err(|e| super::about(&model.path, e))
 }
@@ -94,6 +103,11 @@ impl Writer<'_> {
             (format!("{name}.safetensors"), self.safetensors(&tensors))
         };
         Ok(Written { files: vec![half("encoder"), half("decoder")], notes: vec![] })
+    }
+
+    fn custom_dvae(&self) -> Result<Written> {
+        let bytes = write_torch(&self.model.tensors, "weights", self.precision);
+        Ok(Written { files: vec![("pytorch_model.bin".into(), bytes)], notes: vec![] })
     }
 
     fn transformers(&self, config: &VitConfig, head: &Head) -> Result<Written> {
@@ -215,7 +229,7 @@ impl Writer<'_> {
         let weights = names::to_official(self.model.tensors.clone(), config.grid())?;
         Ok(Written {
             files: vec![
-                ("model.pth".into(), write_torch(&weights, self.precision)),
+                ("model.pth".into(), write_torch(&weights, "model", self.precision)),
                 ("model.safetensors".into(), self.safetensors(&weights)),
             ],
             notes: vec![],

@@ -12,5 +12,5 @@ pub mod setr;
 pub mod upernet;
 pub mod vit;
 
-pub use dvae::DvaeConfig;
+pub use dvae::{DvaeConfig, DvaeNetwork};
 pub use vit::{RelPos, VitConfig};

@@ -32,12 +32,55 @@ pub fn add_scaled(g: &mut Graph, a: Var, b: Var, s: f32) -> Result<Var> {
     g.apply(AddScaled { s }, &[a, b])
 }
 
+/// The value of `hard` with the gradient of `soft`: what a straight-through estimator decodes. `soft + (hard − soft)`, the
+/// bracket a constant, is `hard` to rounding.
+///
+/// # Errors
+/// If the sizes differ.
+pub fn straight_through(g: &mut Graph, soft: Var, hard: Var) -> Result<Var> {
+    let step = add_scaled(g, hard, soft, -1.0)?;
+    g.apply(AddStill, &[soft, step])
+}
+
 /// `s·a`.
 ///
 /// # Errors
 /// Never for a real tensor.
 pub fn scale(g: &mut Graph, a: Var, s: f32) -> Result<Var> {
     if s == 1.0 { Ok(a) } else { g.apply(Scale { s }, &[a]) }
+}
+
+/// `y = a + b` with `b` held still: no gradient flows to it.
+#[derive(Debug, Clone)]
+pub(crate) struct AddStill;
+
+impl AddStill {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        AddScaled { s: 1.0 }.run(args);
+    }
+}
+
+impl Op for AddStill {
+    fn name(&self) -> &'static str {
+        "add_still"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        AddScaled { s: 1.0 }.infer(inputs)
+    }
+    fn differentiable(&self, input: usize) -> bool {
+        input == 0
+    }
+    fn vjp(&self, v: &mut Vjp<'_>) -> Result<()> {
+        v.grads[0] = Some(v.cotangent()?);
+        Ok(())
+    }
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        inputs[0].elements() as u64
+    }
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
+        AddScaled { s: 1.0 }.kernels(caps, inputs, outputs)
+    }
+    cpu_kernel!();
 }
 
 impl AddScaled {
@@ -125,5 +168,6 @@ pub(crate) fn samples(b: &mut super::samples::Builder) {
         let factor = [1.0, -0.375, 2.5][i % 3];
         b.add(AddScaled { s: factor }, &[(s, Normal), (s, Normal)]);
         b.add(Scale { s: -factor }, &[(s, Normal)]);
+        b.add(AddStill, &[(s, Normal), (s, Normal)]);
     }
 }

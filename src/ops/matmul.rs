@@ -51,6 +51,16 @@ pub fn matmul(g: &mut Graph, a: Var, b: Var, ta: bool, tb: bool) -> Result<Var> 
     g.apply(Matmul { m, n, k, ta, tb, bias: false, shape: vec![m, n] }, &[a, b])
 }
 
+/// `x[.., k]·table[k, n]`: sums of the rows of a table, weighted by each row of `x`.
+///
+/// # Errors
+/// If the sizes do not fit.
+pub fn mix_rows(g: &mut Graph, x: Var, table: Var) -> Result<Var> {
+    let (k, n) = (g.ty(table).rows(), g.ty(table).cols());
+    let shape = g.ty(x).with_cols(n)?.shape().to_vec();
+    g.apply(Matmul { m: g.ty(x).rows(), n, k, ta: false, tb: false, bias: false, shape }, &[x, table])
+}
+
 impl Matmul {
     fn run<T: Real>(&self, args: &mut Args<'_, T>) {
         let Matmul { m, n, k, .. } = *self;

@@ -2,7 +2,7 @@
 
 use super::colour::{heat, mix};
 use crate::data::Picture;
-use crate::tasks::tokenizer::{pixel_of_mu, unmap};
+use crate::tasks::tokenizer::{pixel_of, unmap};
 
 /// The two greys of a hidden patch: a chequered ground that no picture shows.
 const HIDDEN: [[u8; 3]; 2] = [[122, 124, 130], [138, 140, 146]];
@@ -16,10 +16,12 @@ pub fn of_mapped(view: &[f32], (height, width): (usize, usize)) -> Picture {
     Picture { width, height, rgb: view.iter().map(|&v| byte(unmap(v))).collect() }
 }
 
-/// A picture of a decoder's output `[H,W,C]`: the first three channels are μ (beit-spec §3.3).
+/// A picture of a decoder's output `[H,W,C]`: of the first three of six channels, μ (beit-spec §3.3), or of three values
+/// in −1..1 (§3.6).
 pub fn of_decoded(decoded: &[f32], (height, width): (usize, usize)) -> Picture {
     let channels = (decoded.len() / (height * width).max(1)).max(3);
-    let rgb = decoded.chunks_exact(channels).flat_map(|p| &p[..3]).map(|&mu| byte(pixel_of_mu(mu))).collect();
+    let value = pixel_of(channels);
+    let rgb = decoded.chunks_exact(channels).flat_map(|p| &p[..3]).map(|&v| byte(value(v))).collect();
     Picture { width, height, rgb }
 }
 

@@ -1,11 +1,11 @@
 //! The health of a tokenizer's codebook (beit-spec §3.5, monitoring): which ids are used, what is lost, what to do.
 
-use super::tokenizer::{Codebook, flat_error, pixel_of_mu, unmap};
+use super::tokenizer::{Codebook, flat_error, pixel_of, unmap};
 use crate::error::Result;
 use crate::graph::{Graph, PageKind, ParamLayout};
-use crate::models::dvae::{self, DvaeConfig};
+use crate::models::dvae::{self, DvaeConfig, DvaeNetwork};
 use crate::models::mim::TOKENIZER;
-use crate::ops::{Caps, argmax, cross_entropy, gumbel_softmax, kl_uniform, logit_laplace, mean};
+use crate::ops::{Caps, argmax, cross_entropy, gumbel_softmax, kl_uniform, mean};
 use crate::plan::{CompileOptions, Plan, compile};
 use crate::rng::{Key, Stream};
 use crate::session::{Data, PlanId, Session};
@@ -18,6 +18,8 @@ const COLLAPSED: f64 = 0.04;
 /// What a tokenizer does on some pictures.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CodebookReport {
+    /// Which network it is.
+    pub network: DvaeNetwork,
     /// Pictures looked at.
     pub images: usize,
     /// Cells looked at.
@@ -46,10 +48,10 @@ pub struct CodebookReport {
     pub flat_mae: f64,
     /// The same if every picture were its mean colour.
     pub flat_picture_mae: f64,
-    /// Negative log-likelihood a value from hard ids, nats (beit-spec §3.4).
-    pub nll: f64,
+    /// [`dvae::distortion`] a value from hard ids: nats of the released network, squared error of the custom one.
+    pub distortion: f64,
     /// The same from relaxed ids.
-    pub relaxed_nll: f64,
+    pub relaxed_distortion: f64,
     /// Temperature of the relaxed ids.
     pub tau: f64,
     /// How often each id was seen.
@@ -88,10 +90,9 @@ pub fn plan(
         {
             g.output(name, v);
         }
-        for (name, v) in [("nll", decoded), ("relaxed_nll", relaxed)] {
-            let values = logit_laplace(g, v, image)?;
-            let nll = mean(g, values)?;
-            g.output(name, nll);
+        for (name, v) in [("distortion", decoded), ("relaxed_distortion", relaxed)] {
+            let (_, mean) = dvae::distortion(g, cfg, v, image)?;
+            g.output(name, mean);
         }
         Ok(())
     })?;
@@ -129,12 +130,12 @@ pub fn measure(
             Ok(f64::from(session.read(plan, name)?.f32().first().copied().unwrap_or(f32::NAN)))
         };
         sums[0] += number(session, "kl")? * own as f64;
-        sums[1] += number(session, "nll")? * view.len() as f64;
-        sums[2] += number(session, "relaxed_nll")? * view.len() as f64;
+        sums[1] += number(session, "distortion")? * view.len() as f64;
+        sums[2] += number(session, "relaxed_distortion")? * view.len() as f64;
         let rows = session.read(plan, "chosen")?.f32();
         sums[3] += rows.chunks_exact(3).map(|r| f64::from(-r[1]).exp()).sum::<f64>();
         for (at, name) in [(4, "decoded"), (5, "relaxed")] {
-            sums[at] += error(&view, &session.read(plan, name)?.f32());
+            sums[at] += error(&view, &session.read(plan, name)?.f32(), cfg.decoded_channels());
         }
         sums[6] += flat_error(&view, side, (cfg.stride(), cfg.stride()));
         sums[7] += flat_error(&view, side, side);
@@ -142,6 +143,7 @@ pub fn measure(
     }
     let (c, v) = (cells.max(1) as f64, values.max(1) as f64);
     Ok(CodebookReport {
+        network: cfg.network,
         images,
         cells,
         vocab: cfg.vocab,
@@ -156,19 +158,20 @@ pub fn measure(
         relaxed_mae: sums[5] / v,
         flat_mae: sums[6] / v,
         flat_picture_mae: sums[7] / v,
-        nll: sums[1] / v,
-        relaxed_nll: sums[2] / v,
+        distortion: sums[1] / v,
+        relaxed_distortion: sums[2] / v,
         tau,
         counts: codebook.counts,
     })
 }
 
 /// Sum of |pixel − reconstruction| of a batch, in pixel values 0..1.
-fn error(view: &[f32], decoded: &[f32]) -> f64 {
-    let pixels = view.as_chunks::<3>().0.iter().zip(decoded.as_chunks::<6>().0);
+fn error(view: &[f32], decoded: &[f32], channels: usize) -> f64 {
+    let value = pixel_of(channels);
+    let pixels = view.as_chunks::<3>().0.iter().zip(decoded.chunks_exact(channels));
     pixels
         .map(|(pixel, out)| {
-            (0..3).map(|c| f64::from((unmap(pixel[c]) - pixel_of_mu(out[c])).abs())).sum::<f64>()
+            pixel.iter().zip(out).map(|(&p, &o)| f64::from((unmap(p) - value(o)).abs())).sum::<f64>()
         })
         .sum()
 }
@@ -177,6 +180,11 @@ impl CodebookReport {
     /// Whether so few ids are used that masked pre-training on them teaches little.
     pub fn collapsed(&self) -> bool {
         self.perplexity < COLLAPSED * self.vocab as f64
+    }
+
+    /// How much worse hard ids are than relaxed ones, as a share of the error of the relaxed ones; 0 where there is none.
+    pub fn hard_gap(&self) -> f64 {
+        if self.relaxed_mae > 0.0 { self.mae / self.relaxed_mae - 1.0 } else { 0.0 }
     }
 
     /// What a person should do, if anything.
@@ -214,10 +222,10 @@ impl CodebookReport {
                 self.mae, self.flat_picture_mae
             ));
         }
-        if self.mae > 1.15 * self.relaxed_mae {
+        if self.hard_gap() > 0.15 {
             all.push(format!(
                 "hard ids are {:.0} % worse than relaxed ones: let the temperature end lower (tokenizer-training.tau) or fall sooner",
-                100.0 * (self.mae / self.relaxed_mae - 1.0)
+                100.0 * self.hard_gap()
             ));
         }
         all
@@ -230,6 +238,7 @@ mod tests {
 
     fn healthy() -> CodebookReport {
         CodebookReport {
+            network: DvaeNetwork::Openai,
             images: 100,
             cells: 6400,
             vocab: 256,
@@ -244,8 +253,8 @@ mod tests {
             relaxed_mae: 0.029,
             flat_mae: 0.06,
             flat_picture_mae: 0.16,
-            nll: -1.0,
-            relaxed_nll: -1.1,
+            distortion: -1.0,
+            relaxed_distortion: -1.1,
             tau: 0.0625,
             counts: vec![],
         }

@@ -3,13 +3,13 @@
 use crate::data::TokenBatch;
 use crate::error::Result;
 use crate::graph::{Graph, PageKind, ParamLayout};
-use crate::models::dvae::{self, DvaeConfig, Noise};
+use crate::models::dvae::{self, DvaeConfig, Noise, Relaxation};
 use crate::models::mim::TOKENIZER;
 use crate::ops::{Caps, Hyper};
 use crate::optim::{Cosine, Decay, Rates, Schedule, half_cosine};
 use crate::plan::{CompileOptions, Plan, compile};
 use crate::rng::{Key, Stream};
-use crate::session::{Data, PlanId, Session};
+use crate::session::Data;
 use crate::train::{StepOptions, StepPlans, Stepper};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -36,6 +36,9 @@ pub struct TokenizerRecipe {
     pub tau: f64,
     /// Share of the updates over which the temperature falls.
     pub tau_fall: f64,
+    /// Decode hard ids in the forward pass, with the gradient of the relaxed ones.
+    #[serde(default)]
+    pub straight_through: bool,
     /// Decoupled weight decay on all parameters.
     pub weight_decay: f64,
     /// Coefficient of the moving average; its weights are the ones used afterwards.
@@ -73,18 +76,25 @@ impl TokenizerRecipe {
     }
 }
 
-/// Compiles a training step of `batch` images of `side` pixels.
+/// Compiles a training step of images of `side` pixels.
 ///
 /// # Errors
 /// If the sizes do not fit.
-pub fn plans(cfg: &DvaeConfig, side: (usize, usize), batch: usize, caps: &Caps) -> Result<StepPlans> {
+pub fn plans(
+    cfg: &DvaeConfig,
+    side: (usize, usize),
+    recipe: &TokenizerRecipe,
+    caps: &Caps,
+) -> Result<StepPlans> {
     let mut g = Graph::new();
+    let batch = recipe.batch;
     let loss = g.in_store(TOKENIZER, |g| {
         let image = g.input("image", &[batch, side.0, side.1, 3])?;
         let tau = g.input("tau", &[1])?;
         let kl_weight = g.input("kl_weight", &[1])?;
         let key = g.input_words("gumbel_key", &[4])?;
-        let t = dvae::training(g, cfg, image, tau, kl_weight, Noise::Key(key))?;
+        let relaxation = Relaxation { noise: Noise::Key(key), straight_through: recipe.straight_through };
+        let t = dvae::training(g, cfg, image, tau, kl_weight, relaxation)?;
         let ids = crate::ops::argmax(g, t.logits)?;
         for (name, v) in [("loss", t.loss), ("nll", t.nll), ("kl", t.kl), ("ids", ids)] {
             g.output(name, v);
@@ -264,19 +274,6 @@ fn reading(weights: PageKind) -> CompileOptions {
     CompileOptions { read_from: BTreeMap::from([(TOKENIZER.to_string(), weights)]) }
 }
 
-/// What a tokenizer does on held-out pictures.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TokenizerQuality {
-    /// Counts of ids.
-    pub codebook: Codebook,
-    /// Mean absolute error of the reconstruction from hard ids; pixel values in 0..1.
-    pub mae: f64,
-    /// The same error if every cell were its mean colour, which no vocabulary of ids can name exactly.
-    pub flat_mae: f64,
-    /// The same error if every picture were its mean colour.
-    pub flat_picture_mae: f64,
-}
-
 /// Pixel value in 0..1 of a mapped value (beit-spec §3.3).
 pub fn unmap(t: f32) -> f32 {
     ((t - 0.1) / 0.8).clamp(0.0, 1.0)
@@ -287,39 +284,10 @@ pub fn pixel_of_mu(mu: f32) -> f32 {
     unmap(1.0 / (1.0 + (-mu).exp()))
 }
 
-/// Runs a round trip over batches of mapped views `[B,H,W,3]` and measures it.
-///
-/// # Errors
-/// If the device refuses.
-pub fn measure(
-    session: &mut dyn Session,
-    plan: PlanId,
-    cfg: &DvaeConfig,
-    side: (usize, usize),
-    batches: &[Vec<f32>],
-) -> Result<TokenizerQuality> {
-    let mut codebook = Codebook::new(cfg.vocab);
-    let (mut error, mut flat, mut flat_picture, mut values) = (0.0, 0.0, 0.0, 0.0);
-    for view in batches {
-        session.write(plan, "image", Data::F32(view))?;
-        session.run(plan)?;
-        codebook.add(&session.read(plan, "ids")?.u32());
-        let decoded = session.read(plan, "decoded")?.f32();
-        for (pixel, out) in view.chunks(3).zip(decoded.chunks(6)) {
-            for c in 0..3 {
-                error += f64::from((unmap(pixel[c]) - pixel_of_mu(out[c])).abs());
-            }
-        }
-        flat += flat_error(view, side, (cfg.stride(), cfg.stride()));
-        flat_picture += flat_error(view, side, side);
-        values += view.len() as f64;
-    }
-    Ok(TokenizerQuality {
-        codebook,
-        mae: error / values,
-        flat_mae: flat / values,
-        flat_picture_mae: flat_picture / values,
-    })
+/// How the first three of a decoder's channels become pixel values in 0..1: six channels hold μ and ln b
+/// (beit-spec §3.3), three hold values in −1..1 (§3.6).
+pub fn pixel_of(channels: usize) -> fn(f32) -> f32 {
+    if channels == 3 { |value| (0.5 * value + 0.5).clamp(0.0, 1.0) } else { pixel_of_mu }
 }
 
 /// Sum of |pixel − mean colour of its cell of `rows × columns`| over a batch of mapped views, in pixel values 0..1.

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::graph::{Graph, PageKind, ParamLayout, Var};
-use crate::models::dvae::{DvaeConfig, encoder};
+use crate::models::dvae::{DvaeConfig, DvaeNetwork, encoder};
 use crate::models::mim::{MimBatchShape, MimOptions, on_tokens};
 use crate::models::vit::{MATRIX, RelPos, VitConfig, VitInputs, backbone, dense, norm};
 use crate::ops::{Caps, Hyper, gather_rows, matmul, softmax};
@@ -123,7 +123,15 @@ impl Workload {
                 g.output("c", c);
             }
             Workload::D => {
-                let cfg = DvaeConfig { n_hid: 256, n_init: 128, groups: 4, blocks: 2, pools: 3, vocab: 8192 };
+                let cfg = DvaeConfig {
+                    network: DvaeNetwork::Openai,
+                    n_hid: 256,
+                    n_init: 128,
+                    groups: 4,
+                    blocks: 2,
+                    pools: 3,
+                    vocab: 8192,
+                };
                 let image = g.input("image", &[1, 112, 112, 3])?;
                 let logits = encoder(&mut g, &cfg, image)?;
                 g.output("logits", logits);

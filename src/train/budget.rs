@@ -12,7 +12,7 @@ use crate::tasks::tokenizer;
 /// # Errors
 /// If the sizes do not fit, or no kernel fits the adapter.
 pub fn all_plans(config: &RunConfig, caps: &Caps) -> Result<(StepPlans, StepPlans)> {
-    let t = tokenizer::plans(&config.tokenizer, config.token_side(), config.tokenizer_training.batch, caps)?;
+    let t = tokenizer::plans(&config.tokenizer, config.token_side(), &config.tokenizer_training, caps)?;
     let layout = Tokenizer::layout(&config.tokenizer, page_bytes(caps))?;
     let m = match config.token_cache.views {
         0 => config.mim().plans(&config.training, &layout, caps)?,

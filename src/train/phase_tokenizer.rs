@@ -15,10 +15,11 @@ use crate::graph::{Graph, PageKind, ParamLayout};
 use crate::interop::{self, ModelFile, Want};
 use crate::io::checkpoint::{self, sha256_hex};
 use crate::io::tensors::{pt_metadata, read_safetensors, write_safetensors};
-use crate::models::dvae::{self, DvaeConfig};
+use crate::models::dvae::{self, DvaeConfig, DvaeNetwork};
 use crate::models::mim::TOKENIZER;
 use crate::session::{HostData, PlanId, Session, Ticket};
-use crate::tasks::tokenizer::{self, Codebook, measure, round_trip_plan};
+use crate::tasks::codebook::{self, CodebookReport};
+use crate::tasks::tokenizer::{self, Codebook};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -101,7 +102,8 @@ impl Tokenizer {
 struct TokenizerWork {
     config: RunConfig,
     stepper: Stepper,
-    round_trip: PlanId,
+    /// Measures the averaged weights.
+    health: PlanId,
     val: Vec<Vec<f32>>,
     warned: bool,
     plan_hash: String,
@@ -157,7 +159,7 @@ impl TokenizerWork {
     fn new(job: &Pretraining, session: Box<dyn Session>) -> Result<Self> {
         let c = job.config.clone();
         let caps = session.caps();
-        let plans = tokenizer::plans(&c.tokenizer, c.token_side(), c.tokenizer_training.batch, &caps)?;
+        let plans = tokenizer::plans(&c.tokenizer, c.token_side(), &c.tokenizer_training, &caps)?;
         let plan_hash = plans.micro.hash();
         let initial = State::initial(&plans.layout, &plans.kinds, c.seed);
         let mut stepper = Stepper::new(session, plans)?;
@@ -169,10 +171,10 @@ impl TokenizerWork {
         let val =
             (0..(images / batch) as u64).map(|i| Ok(maker.make(i)?.token_view)).collect::<Result<_>>()?;
         let plan =
-            round_trip_plan(&c.tokenizer, &stepper.layout, c.token_side(), batch, &caps, PageKind::Ema)?;
-        let round_trip = stepper.session.load(Arc::new(plan))?;
+            codebook::plan(&c.tokenizer, &stepper.layout, c.token_side(), batch, &caps, PageKind::Ema)?;
+        let health = stepper.session.load(Arc::new(plan))?;
         let fingerprint = job.pictures.train.fingerprint();
-        Ok(TokenizerWork { config: c, stepper, round_trip, val, warned: false, plan_hash, fingerprint })
+        Ok(TokenizerWork { config: c, stepper, health, val, warned: false, plan_hash, fingerprint })
     }
 
     fn resume(&mut self, found: &checkpoint::Found) -> Result<(u64, Option<(u64, f64)>)> {
@@ -224,7 +226,7 @@ impl Work for TokenizerWork {
         let r = &self.config.tokenizer_training;
         let numbers = vec![
             ("loss", loss),
-            ("nll", nll),
+            (if self.config.tokenizer.network == DvaeNetwork::Openai { "nll" } else { "mse" }, nll),
             ("kl", kl),
             ("perplexity", perplexity),
             ("lr", r.lr_at(i)),
@@ -236,19 +238,13 @@ impl Work for TokenizerWork {
     fn evaluate(&mut self, step: u64) -> Result<Evaluation> {
         let c = &self.config;
         let session = self.stepper.session.as_mut();
-        let q = measure(session, self.round_trip, &c.tokenizer, c.token_side(), &self.val)?;
-        let decoded = session.read(self.round_trip, "decoded")?.f32();
+        let tau = c.tokenizer_training.tau_at(step);
+        let views = self.val.iter().map(|view| Ok(view.clone()));
+        let r = codebook::measure(session, self.health, &c.tokenizer, c.token_side(), tau, c.seed, views)?;
+        let decoded = session.read(self.health, "decoded")?.f32();
         let view = self.val.last().map(Vec::as_slice).unwrap_or_default();
         let sheet = tokenizer_sheet(view, &decoded, c.token_side(), step)?.to_png()?;
-        let metrics = vec![
-            ("val_mae", q.mae),
-            ("val_flat_mae", q.flat_mae),
-            ("val_flat_picture_mae", q.flat_picture_mae),
-            ("val_perplexity", q.codebook.perplexity()),
-            ("codes_used", q.codebook.used() as f64),
-            ("codes_dead", (c.tokenizer.vocab - q.codebook.used()) as f64),
-        ];
-        Ok(Evaluation { score: q.mae, metrics, sheet: Some(sheet) })
+        Ok(Evaluation { score: r.mae, metrics: health_figures(&r), sheet: Some(sheet) })
     }
     fn files(&mut self, step: u64, best: Option<(u64, f64)>) -> Result<Vec<(String, Vec<u8>)>> {
         let state = self.stepper.state()?;
@@ -265,6 +261,23 @@ impl Work for TokenizerWork {
             ("state.json".into(), json.to_bytes()),
         ])
     }
+}
+
+/// The health of the codebook on held-out pictures, by the names that metrics have.
+fn health_figures(r: &CodebookReport) -> Numbers {
+    vec![
+        ("val_mae", r.mae),
+        ("val_relaxed_mae", r.relaxed_mae),
+        ("val_hard_gap", r.hard_gap()),
+        ("val_flat_mae", r.flat_mae),
+        ("val_flat_picture_mae", r.flat_picture_mae),
+        ("val_entropy", r.entropy),
+        ("val_perplexity", r.perplexity),
+        ("val_kl", r.kl),
+        ("val_max_probability", r.max_probability),
+        ("codes_used", r.used as f64),
+        ("codes_dead", r.dead as f64),
+    ]
 }
 
 /// The sizes file.

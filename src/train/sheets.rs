@@ -7,7 +7,7 @@ use crate::pictures::sheet::{Sheet, SheetRow, Tile};
 /// Pictures on a sheet.
 const ROWS: usize = 8;
 
-/// Original and the tokenizer's reconstruction of `view[B,H,W,3]`; `decoded[B,H,W,6]`.
+/// Original and the tokenizer's reconstruction of `view[B,H,W,3]`; `decoded[B,H,W,C]`.
 ///
 /// # Errors
 /// If the sizes do not fit.
@@ -17,7 +17,8 @@ pub fn tokenizer_sheet(view: &[f32], decoded: &[f32], (h, w): (usize, usize), st
         columns: vec!["original".into(), "from tokens".into()],
         rows: vec![],
     };
-    for (view, decoded) in view.chunks(h * w * 3).zip(decoded.chunks(h * w * 6)).take(ROWS) {
+    let images = (view.len() / (h * w * 3)).max(1);
+    for (view, decoded) in view.chunks(h * w * 3).zip(decoded.chunks(decoded.len() / images)).take(ROWS) {
         let tiles = vec![Tile::photo(of_mapped(view, (h, w))), Tile::photo(of_decoded(decoded, (h, w)))];
         sheet.rows.push(SheetRow { caption: String::new(), tiles });
     }
@@ -34,7 +35,7 @@ pub struct ReconstructionInputs<'a> {
     pub side: (usize, usize),
     /// Side of a cell in pixels of the view.
     pub cell: usize,
-    /// Decoder output with predicted ids in the masked cells `[B,H,W,6]`.
+    /// Decoder output with predicted ids in the masked cells `[B,H,W,C]`.
     pub filled: &'a [f32],
     /// Decoder output with the tokenizer's ids everywhere.
     pub ceiling: &'a [f32],
@@ -60,8 +61,11 @@ pub fn reconstruction_sheet(i: &ReconstructionInputs<'_>) -> Result<Sheet> {
         let mask = &i.mask[b * n..(b + 1) * n];
         let grid = (h / i.cell, w / i.cell);
         let original = of_mapped(&i.view[b * h * w * 3..(b + 1) * h * w * 3], (h, w));
-        let filled = of_decoded(&i.filled[b * h * w * 6..(b + 1) * h * w * 6], (h, w));
-        let ceiling = of_decoded(&i.ceiling[b * h * w * 6..(b + 1) * h * w * 6], (h, w));
+        let of = |decoded: &[f32]| {
+            let size = decoded.len() * n / i.mask.len();
+            of_decoded(&decoded[b * size..(b + 1) * size], (h, w))
+        };
+        let (filled, ceiling) = (of(i.filled), of(i.ceiling));
         let (corrupted, reconstructed) =
             (hide(&original, mask, grid), fill_in(&original, &filled, mask, grid));
         let hidden = (0..n).filter(|&p| mask[p]).count();

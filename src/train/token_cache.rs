@@ -9,7 +9,7 @@ use super::pretraining::Pretraining;
 use super::run::Run;
 use crate::config::RunConfig;
 use crate::data::batches::cached_view_key;
-use crate::data::ids::{self, FORMAT, IdsFile, IdsKey, IdsWriter, Stand};
+use crate::data::ids::{self, Container, FORMAT, IdsFile, IdsKey, IdsWriter, Stand};
 use crate::data::{Augment, Loader, LoaderOptions, Source, to_dvae_nhwc, token_view};
 use crate::error::{Error, Result};
 use crate::session::{Data, Session};
@@ -33,6 +33,7 @@ pub fn key(config: &RunConfig, tokenizer: &Tokenizer, source: &Arc<dyn Source>) 
     let augmentation = serde_json::to_string(&config.augment).unwrap_or_default();
     Ok(IdsKey {
         format: FORMAT,
+        container: Container::Npy,
         tokenizer: tokenizer.hash()?,
         vocab: config.tokenizer.vocab,
         data: source.fingerprint(),

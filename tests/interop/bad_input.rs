@@ -47,6 +47,17 @@ fn every_bad_folder_gets_its_message() {
     });
     let gap = with(&|t| t.retain(|name, _| !name.contains("layer.1.")));
     let foreign = saved(&Tensors::from([("a".into(), Tensor::f32(vec![1], vec![0.0]).unwrap())]));
+    let made = |shapes: &[(&str, &[usize])]| {
+        let zeros = |s: &[usize]| Tensor::f32(s.to_vec(), vec![0.0; s.iter().product()]).unwrap();
+        saved(&shapes.iter().map(|(name, shape)| ((*name).to_owned(), zeros(shape))).collect())
+    };
+    let blocks = made(&[
+        ("encoder.blocks.input.w", &[1, 3, 1, 1]),
+        ("decoder.blocks.input.w", &[1, 1, 1, 1]),
+        ("encoder.blocks.output.conv.w", &[1, 1, 1, 1]),
+        ("encoder.blocks.group_1.block_4000000000.w", &[1]),
+    ]);
+    let custom = made(&[("codebook.weight", &[5, 6]), ("encoder.0.0.weight", &[4, 3, 4, 4])]);
     let weights = |bytes: &[u8]| ("model.safetensors", bytes.to_vec());
     let config = |text: &str| vec![weights(&good), ("config.json", text.as_bytes().to_vec())];
     let index = |text: &str| vec![("model.safetensors.index.json", text.as_bytes().to_vec())];
@@ -70,6 +81,8 @@ fn every_bad_folder_gets_its_message() {
         ("integers", vec![weights(&integers)], &["wrong element type", "expected F32, got I32"]),
         ("two norms", vec![weights(&two_norms)], &["two final norms"]),
         ("a block is missing", vec![weights(&gap)], &["a block is missing", "blocks.1"]),
+        ("too many blocks", vec![weights(&blocks)], &["a tokenizer too large", "4000000000 blocks"]),
+        ("half a network", vec![weights(&custom)], &["model.safetensors", "blocks and vocab", "at least 1"]),
         ("another network", vec![weights(&foreign)], &["neither a BEiT nor a dVAE", "1 tensors: a"]),
         (
             "config of a ViT",

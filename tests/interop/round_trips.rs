@@ -4,9 +4,12 @@ use super::fixture;
 use beit::interop::{
     Changes, Format, ModelFile, OpenOptions, Resize, Want, change, files_of, open, open_with,
 };
+use beit::io::names::Layout;
 use beit::io::tensors::{
     Precision, Tensors, pt_metadata, read_safetensors, write_safetensors, write_safetensors_as,
 };
+use beit::models::{DvaeConfig, DvaeNetwork};
+use beit::train::Tokenizer;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -115,6 +118,43 @@ fn tokenizers_come_back_whole_and_in_halves() {
         let e = open(&halves, Want::Any).unwrap_err().to_string();
         assert!(e.contains("half of a dVAE") && e.contains("encoder.safetensors"), "{e}");
     }
+}
+
+/// The second dVAE of the official code: under its own names, in a folder of ours and in the official container.
+#[test]
+fn customised_tokenizers_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = DvaeConfig {
+        network: DvaeNetwork::Custom,
+        n_hid: 6,
+        n_init: 10,
+        groups: 2,
+        blocks: 2,
+        pools: 2,
+        vocab: 12,
+    };
+    let layout = Tokenizer::layout(&config, 1 << 30).unwrap();
+    let pages = layout.initial(1);
+    let tokenizer = Tokenizer { config: config.clone(), layout, pages };
+    // what sizes a bare file shows
+    let path = dir.path().join("bare.safetensors");
+    fs::write(&path, tokenizer.weights().unwrap()).unwrap();
+    let source = open(&path, Want::Dvae).unwrap();
+    assert_eq!((source.dvae().unwrap(), source.layout), (&config, Layout::CustomDvae));
+    let official = write(dir.path(), "official", &source, Format::Official);
+    let own = write(dir.path(), "own", &source, Format::Transformers);
+    for want in [Want::Dvae, Want::Any] {
+        for folder in [&official, &own] {
+            let again = open(folder, want).unwrap();
+            assert_eq!((&again.network, &again.tensors), (&source.network, &source.tensors));
+        }
+    }
+    assert!(fs::read(own.join("tokenizer.safetensors")).unwrap() == fs::read(&path).unwrap());
+    let again = files_of(&open(&official, Want::Dvae).unwrap(), Format::Official, Precision::Unset).unwrap();
+    assert_eq!(again.files[0].0, "pytorch_model.bin");
+    assert!(again.files[0].1 == fs::read(official.join("pytorch_model.bin")).unwrap());
+    let e = files_of(&source, Format::Dalle, Precision::Unset).unwrap_err().to_string();
+    assert!(e.contains("official") && e.contains("dalle"), "{e}");
 }
 
 #[test]

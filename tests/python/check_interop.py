@@ -227,13 +227,66 @@ def check_dvae(root):
         report(f"dall_e {name}, beit's own forward pass", d < BOUND, f"{d:.1e}")
 
 
+class Residual(torch.nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        same = dict(kernel_size=3, padding=1)
+        self.net = torch.nn.Sequential(
+            torch.nn.Conv2d(width, width, **same), torch.nn.ReLU(),
+            torch.nn.Conv2d(width, width, **same), torch.nn.ReLU(), torch.nn.Conv2d(width, width, 1))
+
+    def forward(self, x):
+        return x + self.net(x)
+
+
+class CustomDvae(torch.nn.Module):
+    """The official code's second tokenizer by its published layers and names; no package of it exists."""
+
+    def __init__(self, vocab, code, width, stages):
+        super().__init__()
+        self.codebook = torch.nn.Embedding(vocab, code)
+        halves = []
+        for kind, first in [(torch.nn.Conv2d, 3), (torch.nn.ConvTranspose2d, code)]:
+            layers = []
+            for stage in range(stages):
+                resample = kind(width if stage else first, width, kernel_size=4, stride=2, padding=1)
+                layers += [torch.nn.Sequential(resample, torch.nn.ReLU()), Residual(width)]
+            halves.append(layers)
+        self.encoder = torch.nn.Sequential(*halves[0], torch.nn.Conv2d(width, vocab, 1))
+        self.decoder = torch.nn.Sequential(*halves[1], torch.nn.Conv2d(width, 3, 1))
+
+    def forward(self, pixels):
+        logits = self.encoder(pixels)
+        return logits, self.decoder(self.codebook(logits.argmax(1)).permute(0, 3, 1, 2))
+
+
+def check_custom_dvae(root):
+    work = pathlib.Path(tempfile.mkdtemp(dir=root))
+    model = randomise(CustomDvae(vocab=64, code=24, width=16, stages=3))
+    (work / "source").mkdir()
+    torch.save({"weights": model.state_dict()}, work / "source" / "pytorch_model.bin")
+    beit("import", work / "source", "--out", work / "own")
+    beit("export", work / "own", "--format", "official", "--out", work / "back")
+    state = torch.load(work / "back" / "pytorch_model.bin", weights_only=True)["weights"]
+    model.load_state_dict(state, strict=True)
+    fine = all(torch.equal(state[k], v) for k, v in model.state_dict().items())
+    report(f"customised dVAE torch {torch.__version__}", fine, f"{len(state)} tensors, strict load")
+    pixels = torch.rand(2, 3, 40, 24) * 2 - 1
+    numbers = ours(work / "back", work, dict(pixel_values=pixels))
+    with torch.no_grad():
+        logits, pictures = model(pixels)
+    for name, got, want in [("logits", numbers["logits"], logits), ("pictures", numbers["decoded"], pictures)]:
+        d = difference(got, want)
+        report(f"customised dVAE {name}, beit's own forward pass", d < BOUND, f"{d:.1e}")
+
+
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         raise SystemExit(__doc__)
     BEIT = str(pathlib.Path(sys.argv[1]).resolve())
     with tempfile.TemporaryDirectory() as ROOT:
         ROOT = pathlib.Path(ROOT)
-        for check in [check_transformers, check_timm, check_dvae]:
+        for check in [check_transformers, check_timm, check_dvae, check_custom_dvae]:
             try:
                 check(ROOT)
             except ImportError as e:

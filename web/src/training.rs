@@ -10,7 +10,7 @@ use beit::graph::PageKind;
 use beit::models::mim::TOKENIZER;
 use beit::ops::CONTROL_LEN;
 use beit::session::{HostData, Session, Ticket};
-use beit::tasks::tokenizer::Codebook;
+use beit::tasks::tokenizer::{Codebook, TokenizerRecipe};
 use beit::tasks::{pretrain, tokenizer};
 use beit::train::{State, Stepper};
 use beit::{Error, Result};
@@ -110,7 +110,8 @@ impl Training {
         let (plans, batches) = match settings.kind {
             Kind::Tokenizer => {
                 weights.put(session.as_mut(), pretrain::MODEL)?;
-                let plans = tokenizer::plans(&config.tokenizer, config.token_side(), settings.batch, &caps)?;
+                let own = TokenizerRecipe { batch: settings.batch, ..config.tokenizer_training.clone() };
+                let plans = tokenizer::plans(&config.tokenizer, config.token_side(), &own, &caps)?;
                 (plans, Batches::Tokens(TokenBatches::new(samples, settings.batch, views)?, None))
             }
             Kind::Model => {

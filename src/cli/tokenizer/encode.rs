@@ -1,7 +1,7 @@
 //! `beit tokenizer encode`: pictures to token ids.
 
 use super::{Choice, pictures};
-use crate::data::ids::{self, FORMAT, IdsKey, IdsWriter, Stand};
+use crate::data::ids::{self, Container, FORMAT, IdsKey, IdsWriter, Stand};
 use crate::data::{Filter, Source, resize, to_dvae_nhwc};
 use crate::error::{Error, Result};
 use crate::session::{Data, PlanId, Session};
@@ -11,16 +11,17 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// Pictures of a batch, and pictures between two syncs of the files.
+/// Pictures of a batch, and pictures between two syncs of the files: what a kill can cost.
 const BATCH: usize = 16;
-const BLOCK: usize = 1024;
+const BLOCK: usize = 256;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   beit tokenizer encode --tokenizer runs/pretrain-0001 --data photos --out photo-ids
+  beit tokenizer encode --tokenizer runs/pretrain-0001 --data photos --format safetensors --out photo-ids
   python3 -c \"import numpy; print(numpy.load('photo-ids/ids.npy').shape)\"
 
-The folder holds ids.npy [rows, h, w], index.jsonl (a line for each picture: its name, its row, its class) and ids.json
+The folder holds ids.npy or ids.safetensors [rows, h, w], index.jsonl (a line for each picture: its name, its row, its class) and ids.json
 (what the ids were made from). A call that was interrupted goes on where it was; the bytes are the same.")]
 pub struct Args {
     #[command(flatten)]
@@ -31,6 +32,9 @@ pub struct Args {
     /// Folder of the result
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Kind of the file of the ids
+    #[arg(long, value_enum, default_value_t = Format::Npy, value_name = "KIND")]
+    format: Format,
     /// Seed of the built-in pictures
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
@@ -40,6 +44,23 @@ pub struct Args {
     /// Say nothing
     #[arg(long, short)]
     quiet: bool,
+}
+
+#[derive(clap::ValueEnum, Debug, Clone, Copy)]
+enum Format {
+    /// NumPy, 16-bit words (32-bit ones above 65,536 ids)
+    Npy,
+    /// A tensor `ids` of I32
+    Safetensors,
+}
+
+impl Format {
+    fn container(self) -> Container {
+        match self {
+            Format::Npy => Container::Npy,
+            Format::Safetensors => Container::Safetensors,
+        }
+    }
 }
 
 struct Encoder {
@@ -57,6 +78,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let grid = loaded.grid();
     let key = IdsKey {
         format: FORMAT,
+        container: args.format.container(),
         tokenizer: t.hash()?,
         vocab: t.config.vocab,
         data: sources.iter().map(|s| s.fingerprint()).collect::<Vec<_>>().join("+"),

@@ -24,7 +24,7 @@ const CELLS: usize = 14;
 pub enum Command {
     /// Train a tokenizer
     Train(Box<train::Args>),
-    /// Turn pictures into token ids: a NumPy file and an index
+    /// Turn pictures into token ids: a NumPy or safetensors file and an index
     Encode(encode::Args),
     /// Show what is left of pictures in their tokens
     Reconstruct(reconstruct::Args),

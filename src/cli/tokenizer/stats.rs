@@ -7,6 +7,7 @@ use crate::data::{Samples, TokenBatches, Views};
 use crate::error::{Error, Result};
 use crate::graph::PageKind;
 use crate::io::atomic::write_file;
+use crate::models::DvaeNetwork;
 use crate::pictures::codebook::board;
 use crate::tasks::atlas::Atlas;
 use crate::tasks::codebook::{self, CodebookReport};
@@ -69,6 +70,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if let Some(path) = &args.json {
         let mut numbers = json!(report);
         numbers["data"] = json!(args.data);
+        numbers["hard_gap"] = json!(report.hard_gap());
         numbers["collapsed"] = json!(report.collapsed());
         numbers["advice"] = json!(report.advice());
         let text = format!("{numbers:#}\n");
@@ -100,6 +102,10 @@ fn measure(args: &Args, loaded: &mut Loaded, pictures: &Pictures) -> Result<Code
 
 fn text(r: &CodebookReport, data: &str) -> String {
     let v = r.vocab as f64;
+    let measure = match r.network {
+        DvaeNetwork::Openai => ("likelihood, hard ids", "nat a value"),
+        DvaeNetwork::Custom => ("squared error, hard ids", "a value in -1..1"),
+    };
     let mut out = format!(
         "{} pictures of {data}, {} cells, {} ids\n\
          perplexity               {:8.1}   of {} ({:.0} %)\n\
@@ -109,7 +115,7 @@ fn text(r: &CodebookReport, data: &str) -> String {
          KL from uniform          {:8.3}   nat a cell; the chosen id has probability {:.3}\n\
          error from hard ids      {:8.4}   mean absolute, pixels 0..1; a flat colour a picture {:.4}, a cell {:.4}\n\
          error from relaxed ids   {:8.4}   at temperature {}; hard ids are {:+.1} %\n\
-         likelihood, hard ids     {:8.3}   nat a value; relaxed {:.3}\n",
+         {:24} {:8.3}   {}; relaxed {:.3}\n",
         r.images,
         r.cells,
         r.vocab,
@@ -129,9 +135,11 @@ fn text(r: &CodebookReport, data: &str) -> String {
         r.flat_mae,
         r.relaxed_mae,
         r.tau,
-        100.0 * (r.mae / r.relaxed_mae - 1.0),
-        r.nll,
-        r.relaxed_nll,
+        100.0 * r.hard_gap(),
+        measure.0,
+        r.distortion,
+        measure.1,
+        r.relaxed_distortion,
     );
     for line in r.advice() {
         out += &format!("advice: {line}\n");

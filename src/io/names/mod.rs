@@ -2,7 +2,7 @@
 //!
 //! Inside this crate the ViT uses the names of the official code (`blocks.0.attn.qkv.weight`, `norm.weight`,
 //! `lm_head.weight`, `decode_head.conv_seg.weight`), a segmenter's backbone without its `backbone.`, and the
-//! tokenizer those of OpenAI's dVAE behind `encoder.` and `decoder.`.
+//! tokenizer those of OpenAI's dVAE behind `encoder.` and `decoder.`, or those of the official code's own dVAE.
 //! No layout transposes a weight; the only change of values is that transformers keeps the three parts
 //! of `qkv` as tensors of their own.
 
@@ -33,6 +33,8 @@ pub enum Layout {
     Dvae,
     /// One half of a dVAE with bare names (`blocks.input.w`).
     DvaeHalf,
+    /// The customised dVAE of the official code: `encoder.0.0.weight`, `codebook.weight`.
+    CustomDvae,
 }
 
 impl fmt::Display for Layout {
@@ -43,6 +45,7 @@ impl fmt::Display for Layout {
             Layout::Transformers => "transformers",
             Layout::Dvae => "dVAE",
             Layout::DvaeHalf => "half of a dVAE",
+            Layout::CustomDvae => "customised dVAE",
         })
     }
 }
@@ -60,6 +63,9 @@ pub fn detect_layout<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Lay
         }
         if name.starts_with("blocks.input.") {
             return Some(Layout::DvaeHalf);
+        }
+        if name == "codebook.weight" || name.starts_with("encoder.0.0.") {
+            return Some(Layout::CustomDvae);
         }
         if name.starts_with("rel_pos_bias.")
             || name.starts_with(BACKBONE)

@@ -14,13 +14,13 @@ fn tensors() -> Tensors {
 #[test]
 fn what_is_written_comes_back() {
     for precision in [Precision::F32, Precision::F16, Precision::Bf16] {
-        let bytes = write_torch(&tensors(), precision);
+        let bytes = write_torch(&tensors(), "model", precision);
         assert!(looks_like_torch(&bytes));
         let file = read_torch(&bytes, &LIMITS).unwrap();
         assert_eq!(file.precision, precision);
         assert_eq!(file.tensors.keys().collect::<Vec<_>>(), ["a.weight", "b", "c"]);
         assert_eq!(file.tensors["b"], tensors()["b"]);
-        assert_eq!(write_torch(&file.tensors, precision), bytes);
+        assert_eq!(write_torch(&file.tensors, "model", precision), bytes);
     }
 }
 
@@ -45,7 +45,7 @@ fn files_of_torch_are_read_and_modules_refused() {
 
 /// A pickle in the container that the machine is reached through.
 fn zipped(pickle: &[u8]) -> Vec<u8> {
-    let original = write_torch(&Tensors::new(), Precision::F32);
+    let original = write_torch(&Tensors::new(), "model", Precision::F32);
     let at = original.windows(4).position(|w| w == [0x80, 2, b'}', b'X']).unwrap();
     let mut bytes = original[..at].to_vec();
     bytes.extend_from_slice(pickle);
@@ -126,7 +126,7 @@ fn references_outside_the_file_are_refused() {
 /// Cut anywhere, or with any byte changed, a file is read or refused; nothing else happens.
 #[test]
 fn damaged_files_never_panic() {
-    let good = write_torch(&tensors(), Precision::F32);
+    let good = write_torch(&tensors(), "model", Precision::F32);
     for len in 0..good.len() {
         assert!(read_torch(&good[..len], &LIMITS).is_err(), "cut at {len}");
     }

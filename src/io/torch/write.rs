@@ -8,10 +8,10 @@ const ALIGN: usize = 64;
 /// Folder in the archive.
 const ROOT: &str = "archive";
 
-/// The bytes of a file of `torch.save` that holds `{"model": tensors}`. The same tensors always give the same bytes.
-pub fn write_torch(tensors: &Tensors, precision: Precision) -> Vec<u8> {
+/// The bytes of a file of `torch.save` that holds `{key: tensors}`. The same tensors always give the same bytes.
+pub fn write_torch(tensors: &Tensors, key: &str, precision: Precision) -> Vec<u8> {
     let mut zip = Zip::default();
-    zip.add("data.pkl", &pickle(tensors, precision));
+    zip.add("data.pkl", &pickle(tensors, key, precision));
     zip.add("byteorder", b"little");
     for (key, tensor) in tensors.values().enumerate() {
         let mut bytes = Vec::with_capacity(tensor.data.len() * stored_width(&tensor.data, precision));
@@ -22,10 +22,10 @@ pub fn write_torch(tensors: &Tensors, precision: Precision) -> Vec<u8> {
     zip.finish()
 }
 
-fn pickle(tensors: &Tensors, precision: Precision) -> Vec<u8> {
+fn pickle(tensors: &Tensors, key: &str, precision: Precision) -> Vec<u8> {
     let mut p = Pickle(vec![0x80, 2]);
     p.raw(b"}"); // the outer dict
-    p.text("model");
+    p.text(key);
     p.raw(b"}(");
     for (key, (name, tensor)) in tensors.iter().enumerate() {
         p.text(name);
