@@ -176,10 +176,30 @@ fn error(view: &[f32], decoded: &[f32], channels: usize) -> f64 {
         .sum()
 }
 
+/// What to say about a codebook whose ids are so few that masked pre-training on them teaches little; nothing of any
+/// other. `kl` is the mean KL of q(z|x) from the uniform distribution, nats a cell.
+pub fn collapse(perplexity: f64, vocab: usize, kl: f64) -> Option<String> {
+    let v = vocab as f64;
+    if perplexity >= COLLAPSED * v {
+        return None;
+    }
+    let why = if kl < 0.1 * v.ln() {
+        "q(z|x) hardly depends on the picture: the KL weight rose too early or too high for this learning rate. Train again \
+         with a smaller tokenizer-training.beta, a slower beta-rise, or a smaller lr"
+    } else {
+        "few ids win everywhere: the temperature fell before the ids had spread. Train again with a larger \
+         tokenizer-training.beta, a slower tau-fall, or a smaller lr"
+    };
+    Some(format!(
+        "the codebook has collapsed (perplexity {perplexity:.1} of {vocab}), and masked pre-training on such tokens teaches \
+         little: {why}"
+    ))
+}
+
 impl CodebookReport {
     /// Whether so few ids are used that masked pre-training on them teaches little.
     pub fn collapsed(&self) -> bool {
-        self.perplexity < COLLAPSED * self.vocab as f64
+        collapse(self.perplexity, self.vocab, self.kl).is_some()
     }
 
     /// How much worse hard ids are than relaxed ones, as a share of the error of the relaxed ones; 0 where there is none.
@@ -189,7 +209,6 @@ impl CodebookReport {
 
     /// What a person should do, if anything.
     pub fn advice(&self) -> Vec<String> {
-        let v = self.vocab as f64;
         let mut all = Vec::new();
         if self.cells < 4 * self.vocab {
             all.push(format!(
@@ -197,17 +216,8 @@ impl CodebookReport {
                 self.cells, self.vocab
             ));
         }
-        if self.collapsed() {
-            let why = if self.kl < 0.1 * v.ln() {
-                "q(z|x) hardly depends on the picture: the KL weight rose too early or too high for this learning rate"
-            } else {
-                "few ids win everywhere: the temperature fell before the ids had spread"
-            };
-            all.push(format!(
-                "the codebook has collapsed (perplexity {:.1} of {}): {why}. Train again with a smaller tokenizer-training.lr, a \
-                 larger tokenizer-training.beta with a slower beta-rise, or a slower tau-fall",
-                self.perplexity, self.vocab
-            ));
+        if let Some(message) = collapse(self.perplexity, self.vocab, self.kl) {
+            all.push(message);
         } else if 2 * self.used < self.vocab {
             all.push(format!(
                 "{} of {} ids are never used: a larger tokenizer-training.beta spreads them, more updates and a smaller vocabulary \
@@ -269,8 +279,9 @@ mod tests {
             r.advice().join("\n")
         };
         assert!(
-            says(|r| (r.perplexity, r.kl) = (3.0, 0.1)).contains("collapsed (perplexity 3.0 of 256): q(z|x)")
+            says(|r| (r.perplexity, r.kl) = (3.0, 0.1)).contains("collapsed (perplexity 3.0 of 256)")
         );
+        assert!(says(|r| (r.perplexity, r.kl) = (3.0, 0.1)).contains("a smaller tokenizer-training.beta"));
         assert!(says(|r| r.perplexity = 3.0).contains("the temperature fell"));
         assert!(says(|r| (r.used, r.dead) = (100, 156)).contains("156 of 256 ids are never used"));
         assert!(says(|r| r.mae = 0.09).contains("flat colour"));

@@ -233,7 +233,7 @@ impl Work for TokenizerWork {
             ("temperature", r.tau_at(i)),
             ("kl_weight", r.beta_at(i)),
         ];
-        (numbers, self.collapse_warning(i, perplexity))
+        (numbers, self.collapse_warning(i, perplexity, kl))
     }
     fn evaluate(&mut self, step: u64) -> Result<Evaluation> {
         let c = &self.config;
@@ -286,16 +286,13 @@ pub(super) fn sizes_json(config: &DvaeConfig) -> Vec<u8> {
 }
 
 impl TokenizerWork {
-    fn collapse_warning(&mut self, i: u64, perplexity: f64) -> Option<String> {
-        let settled = i as f64 > SETTLED * self.config.tokenizer_training.steps as f64;
-        let vocab = self.config.tokenizer.vocab as f64;
-        if self.warned || !settled || perplexity > 0.04 * vocab {
+    /// The first collapse of a batch that is seen once things have settled.
+    fn collapse_warning(&mut self, i: u64, perplexity: f64, kl: f64) -> Option<String> {
+        if self.warned || i as f64 <= SETTLED * self.config.tokenizer_training.steps as f64 {
             return None;
         }
-        self.warned = true;
-        Some(format!(
-            "the codebook has collapsed: perplexity {perplexity:.1} of {vocab}. Masked pre-training on such tokens teaches \
-             little. Start again with a larger tokenizer-training.beta, a slower tau-fall or a smaller tokenizer-training.lr"
-        ))
+        let message = codebook::collapse(perplexity, self.config.tokenizer.vocab, kl);
+        self.warned = message.is_some();
+        message
     }
 }
