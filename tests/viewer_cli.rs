@@ -258,17 +258,7 @@ fn the_custom_network_goes_everywhere() {
     assert_eq!(ids.unwrap().tensors["ids"].shape, [5, 4, 4]);
     let out = pretrain(dir.path(), &["--quiet", "--tokenizer", "official", "--out", "run"]);
     assert!(out.status.success(), "{}", text(&out));
-    call(&[
-        "reconstruct",
-        "--model",
-        "run",
-        "--image",
-        "synthetic:1",
-        "--adapter",
-        "cpu",
-        "--out",
-        "sheets",
-    ]);
+    call(&["reconstruct", "--model", "run", "--image", "synthetic:1", "--adapter", "cpu", "--out", "sheets"]);
     assert_eq!(names(&dir.path().join("sheets")).len(), 1);
 }
 

@@ -278,9 +278,7 @@ mod tests {
             change(&mut r);
             r.advice().join("\n")
         };
-        assert!(
-            says(|r| (r.perplexity, r.kl) = (3.0, 0.1)).contains("collapsed (perplexity 3.0 of 256)")
-        );
+        assert!(says(|r| (r.perplexity, r.kl) = (3.0, 0.1)).contains("collapsed (perplexity 3.0 of 256)"));
         assert!(says(|r| (r.perplexity, r.kl) = (3.0, 0.1)).contains("a smaller tokenizer-training.beta"));
         assert!(says(|r| r.perplexity = 3.0).contains("the temperature fell"));
         assert!(says(|r| (r.used, r.dead) = (100, 156)).contains("156 of 256 ids are never used"));
