@@ -88,6 +88,15 @@ impl Device {
         }
     }
 
+    /// What it is, in a few words.
+    pub fn describe(&self) -> String {
+        match self {
+            Device::Cpu => "Built-in CPU device".into(),
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => gpu.info().name.clone(),
+        }
+    }
+
     /// A new, empty session.
     ///
     /// # Errors

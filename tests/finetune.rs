@@ -190,11 +190,20 @@ fn bad_input_is_refused_before_the_first_step() {
     refuse(&["--data", "good", "--mixup", "-1"], 2, &["mixup"]);
     std::fs::write(dir.join("my.toml"), "[training]\nlayer-deacy = 0.5\n").unwrap();
     refuse(&["--data", "good", "--config", "my.toml"], 2, &["my.toml", "layer-deacy"]);
+    // a label byte beyond the ten classes is found among all records, not when its batch comes
+    std::fs::create_dir_all(dir.join("cifar")).unwrap();
+    let record = |label: u8| [&[label][..], &[90; 3072]].concat();
+    let records: Vec<u8> = (0..21).flat_map(|i| record(if i == 17 { 12 } else { i % 10 })).collect();
+    std::fs::write(dir.join("cifar/data_batch_1.bin"), records).unwrap();
+    refuse(&["--data", "cifar"], 1, &["label out of range", "record 17", "0 to 9", "12"]);
     // a masked model is no classifier
     ok(&pretrain(dir, &["--out", "pre", "--steps", "2"]));
     refused(&beit(dir, &["eval", "--model", "pre", "--data", "good"]), 1, &["not a classifier"]);
     ok(&classify(dir, &["--data", "good", "--out", "run"]));
     refused(&beit(dir, &["eval", "--model", "run", "--data", "alien"]), 1, &["purple"]);
+    // a head of another class count, and names that say nothing
+    folder(&dir.join("four"), &[("a", [1; 3]), ("b", [2; 3]), ("c", [3; 3]), ("d", [4; 3])], 2);
+    refused(&beit(dir, &["eval", "--model", "run", "--data", "four"]), 1, &["3 classes", "a, b, c, d"]);
 }
 
 /// The test split of the digits after a few minutes (the scenario of docs/finetune.md).

@@ -189,7 +189,7 @@ fn create(flags: &RunFlags, task: &str, job: &dyn Job) -> Result<RunFolder> {
 }
 
 /// A flag that the first interrupt sets; the second one ends the process at once.
-fn stop_on_signals() -> Arc<AtomicBool> {
+pub fn stop_on_signals() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
     // Without a handler an interrupt just ends the process, which loses only what follows the last checkpoint.

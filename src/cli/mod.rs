@@ -4,6 +4,7 @@
 mod stdout;
 
 mod bench;
+mod compare;
 mod eval;
 mod eval_segment;
 mod export;
@@ -16,6 +17,7 @@ mod info;
 mod launch;
 mod model_files;
 mod opened;
+mod overrides;
 mod plan;
 mod predict;
 mod predict_segment;
@@ -43,6 +45,7 @@ const EXAMPLES: &str = "Examples:
   beit pretrain --data photos --preset micro    your own pictures
   beit finetune classify --model runs/pretrain-0001 --data photos   a folder per class
   beit pretrain --resume                        go on with the newest unfinished run
+  beit compare                                  six methods, four tasks, one table
   beit reconstruct --model runs/pretrain-0001 --image cat.png --out sheet.png
   beit plan --preset base                       what one step would do and need
   beit info                                     adapters, and what would fit";
@@ -58,6 +61,8 @@ enum Command {
     Tokenizer(tokenizer::Command),
     /// Train a pre-trained or a fresh network on labels
     Finetune(finetune::Args),
+    /// Pre-train by several methods, measure them all, and print the table
+    Compare(Box<compare::Args>),
     /// Measure a classifier or segmenter on labelled pictures
     Eval(eval::Args),
     /// Labels with probabilities, or a class for every pixel, for pictures
@@ -89,6 +94,7 @@ pub fn main() -> ExitCode {
         Command::Reconstruct(args) => reconstruct::run(&args),
         Command::Tokenizer(command) => tokenizer::run(&command),
         Command::Finetune(args) => finetune::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::Probe(args) => probe::run(&args),

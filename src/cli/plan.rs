@@ -15,6 +15,7 @@ use std::process::ExitCode;
 #[command(after_help = "Examples:
   beit plan --preset base                     memory and work of a step
   beit plan --preset base --recompute --json  the same as JSON
+  beit plan --preset small --method dino      the same of another method
   beit plan --steps-of                        every op of the nano step")]
 pub struct Args {
     #[command(flatten)]
@@ -40,25 +41,34 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         None | Some("webgpu") => Caps::guaranteed(Tier::Hardware),
         name => Device::choose(name)?.device.caps(),
     };
-    let (tokenizer, model) = crate::train::all_plans(&config, &caps)?;
+    let (tokenizer, model) = crate::train::method_plans(&config, &caps)?;
+    let frozen = tokenizer.as_ref().map_or(0, |t| t.layout.bytes());
+    let all: Vec<&Plan> = tokenizer.iter().chain([&model]).flat_map(|p| [&p.micro, &p.update]).collect();
     if args.json {
-        let all = json!({
+        let mut out = json!({
             "preset": config.preset,
-            "parameters": {"model": model.layout.parameters(), "tokenizer": tokenizer.layout.parameters()},
-            "bytes": {"tokenizer_training": tokenizer.total_bytes(), "pretraining": model.total_bytes() + tokenizer.layout.bytes()},
-            "plans": [tokenizer.micro.summary(), tokenizer.update.summary(), model.micro.summary(), model.update.summary()],
+            "parameters": {"model": model.layout.parameters()},
+            "bytes": {"pretraining": model.total_bytes() + frozen},
+            "plans": all.iter().map(|p| p.summary()).collect::<Vec<_>>(),
         });
-        println!("{all:#}");
+        if let Some(t) = &tokenizer {
+            out["parameters"]["tokenizer"] = t.layout.parameters().into();
+            out["bytes"]["tokenizer_training"] = t.total_bytes().into();
+        }
+        println!("{out:#}");
     } else {
         println!("{}", to_toml(&config)?);
-        show("tokenizer training", &tokenizer, config.tokenizer_training.batch, 0);
-        show("masked pre-training", &model, config.training.micro_batch(), tokenizer.layout.bytes());
+        if let Some(t) = &tokenizer {
+            show("tokenizer training", t, config.tokenizer_training.batch, 0);
+        }
+        let title = format!("pre-training ({})", config.method.name());
+        show(&title, &model, config.training.micro_batch(), frozen);
         if args.steps_of {
-            println!("{}\n{}", tokenizer.micro, model.micro);
+            tokenizer.iter().chain([&model]).for_each(|p| println!("{}", p.micro));
         }
     }
     if let Some(path) = &args.write {
-        let text = format!("{}\n{}\n{}\n{}", tokenizer.micro, tokenizer.update, model.micro, model.update);
+        let text: String = all.iter().map(|p| format!("{p}\n")).collect();
         std::fs::write(path, text).map_err(|e| crate::Error::io("cannot write", path, &e))?;
     }
     Ok(ExitCode::SUCCESS)

@@ -2,10 +2,10 @@
 
 use super::launch::{Command, RunFlags, launch};
 use super::settings::Settings;
-use crate::config::RunConfig;
+use crate::config::{Method, RunConfig};
 use crate::error::Result;
 use crate::ops::Caps;
-use crate::train::{Job, Pictures, Pretraining, Tokenizer, check_memory, page_bytes};
+use crate::train::{Job, Pictures, Pretraining, Supervised, Tokenizer, check_memory, page_bytes};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -14,6 +14,10 @@ const EXAMPLES: &str = "Examples:
   beit pretrain --data photos --out runs/photos     your own pictures
   beit pretrain --data digits --no-flip --jitter 0  pictures that must not be mirrored
   beit pretrain --tokenizer runs/pretrain-0001      reuse a tokenizer
+  beit pretrain --method dino --data photos         another method on the same network
+  beit pretrain --method supervised --data photos   on the labels of a folder per class
+  beit pretrain --masking uniform                   an ablation: no blocks
+  beit pretrain --predict-all --masking none        another: all tokens, nothing hidden
   beit pretrain --resume                            go on with the newest unfinished run
   beit pretrain --adapter llvmpipe                  run the shaders on a software driver";
 
@@ -49,7 +53,7 @@ impl Command for Args {
     fn job(
         &self,
         mut config: RunConfig,
-        pictures: Pictures,
+        mut pictures: Pictures,
         caps: &Caps,
         fresh: bool,
     ) -> Result<Box<dyn Job>> {
@@ -57,8 +61,16 @@ impl Command for Args {
             self.settings.apply_epochs(&mut config, pictures.train.len())?;
         }
         if let Some(path) = &self.tokenizer {
-            config.tokenizer = Tokenizer::open(path, page_bytes(caps))?.config;
-            config.check()?;
+            if config.method == Method::Beit {
+                config.tokenizer = Tokenizer::open(path, page_bytes(caps))?.config;
+                config.check()?;
+            } else {
+                let name = config.method.name();
+                pictures.warnings.push(format!("--tokenizer is not used: the method {name} has no tokens"));
+            }
+        }
+        if matches!(config.method, Method::Supervised(_)) {
+            return Ok(Box::new(Supervised::prepare(config, pictures, caps)?));
         }
         check_memory(&config, caps)?;
         Ok(Box::new(Pretraining { config, pictures, tokenizer: self.tokenizer.clone() }))

@@ -63,11 +63,41 @@ fn last(records: &[Value], key: &str) -> Option<f64> {
     records.iter().rev().find_map(|r| r.get(key).and_then(Value::as_f64))
 }
 
-/// What a finished run found, beside the numbers that it must be held against.
+/// What a finished pre-training found, beside the numbers that it must be held against.
 pub fn print_result(dir: &Path) -> Result<()> {
     let records = read_records(&dir.join(METRICS))?;
-    let get = |key: &str| last(&records, key).unwrap_or(f64::NAN);
-    println!("held-out pictures, masked tokens:");
+    if last(&records, "val_mlm_acc").is_some() {
+        print_tokens(&records);
+    } else {
+        let found = FOUND.iter().filter_map(|(name, key)| Some((name, last(&records, key)?)));
+        found.for_each(|(name, value)| println!("{name} {value:.4}"));
+    }
+    println!("report: {}", dir.join(crate::runs::REPORT).display());
+    Ok(())
+}
+
+/// Figures of the other methods, each with what it must be held against behind it.
+const FOUND: [(&str, &str); 15] = [
+    ("held-out pictures: loss", "val_loss"),
+    ("  variance of the pixels (guess of their mean)", "pixel_variance"),
+    ("  the right flat colour for each patch", "flat_patch_mse"),
+    ("  ln 512 (uniform guess)", "ln_v"),
+    ("  entropy of the colours", "unigram_entropy"),
+    ("  share of right colours", "val_colour_acc"),
+    ("  share of the commonest colour", "commonest_share"),
+    ("  top-1", "val_acc1"),
+    ("  top-5", "val_acc5"),
+    ("  entropy of the mean target (stays high)", "val_mean_entropy"),
+    ("  mean entropy of the targets (falls)", "val_target_entropy"),
+    ("  ln of the number of prototypes", "ln_k"),
+    ("  pairs found", "val_pair_acc"),
+    ("  spread of the keys (1 even, 0 collapsed)", "val_spread"),
+    ("  loss of a uniform guess", "ln_pairs"),
+];
+
+fn print_tokens(records: &[Value]) {
+    let get = |key: &str| last(records, key).unwrap_or(f64::NAN);
+    println!("held-out pictures, predicted tokens:");
     println!("  loss {:.3} nat", get("val_loss"));
     println!("    ln V                  {:.3}  (uniform guess)", get("ln_v"));
     println!("    unigram entropy       {:.3}  (knows how common each token is)", get("unigram_entropy"));
@@ -86,6 +116,4 @@ pub fn print_result(dir: &Path) -> Result<()> {
         get("val_flat_picture_mae"),
         get("val_flat_mae")
     );
-    println!("report: {}", dir.join(crate::runs::REPORT).display());
-    Ok(())
 }

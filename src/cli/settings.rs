@@ -1,6 +1,7 @@
 //! Flags that change a run's config, shared by the commands that take one. Presets first, then the file, then flags.
 
-use crate::config::{PRESETS, RunConfig, merge_file, peek, preset};
+use super::overrides::{any_given, from_preset, named, read_config, set};
+use crate::config::{COLOURS, Method, RunConfig, merge_file, peek, preset};
 use crate::error::{Error, Result};
 use std::path::PathBuf;
 
@@ -10,6 +11,10 @@ pub struct Settings {
     /// Complete set of values to start from: nano, micro, tiny, small, base, large [default: nano]
     #[arg(long, visible_alias = "model", value_name = "NAME")]
     pub preset: Option<String>,
+    /// What the transformer learns from: beit (visual tokens), pixels, masked-patch-colour, supervised (labels), dino,
+    /// moco-v3 [default: beit]
+    #[arg(long, value_name = "NAME")]
+    pub method: Option<String>,
     /// TOML file over the preset (`--print-config` shows all keys)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -64,9 +69,12 @@ pub struct Settings {
     /// Smallest masked block, in patches
     #[arg(long, visible_alias = "min-mask-patches-per-block", value_name = "N")]
     pub min_mask_block: Option<usize>,
-    /// Mask generator: blockwise, paper or random
-    #[arg(long, value_name = "NAME")]
+    /// Mask generator: blockwise, paper, random (uniform), or none with --predict-all
+    #[arg(long, visible_alias = "masking", value_name = "NAME")]
     pub mask_kind: Option<String>,
+    /// Predict all patches, not only the masked ones
+    #[arg(long)]
+    pub predict_all: bool,
     /// Side of the transformer's picture in pixels
     #[arg(long, visible_alias = "input-size", value_name = "N")]
     pub image_size: Option<usize>,
@@ -104,7 +112,7 @@ impl Settings {
     pub fn given(&self) -> bool {
         let mut without = self.clone();
         without.save_every = None;
-        format!("{without:?}") != format!("{:?}", Settings::default())
+        any_given(&without)
     }
 
     /// The merged config; `--epochs` needs the number of pictures and is applied by [`Settings::apply_epochs`].
@@ -112,27 +120,35 @@ impl Settings {
     /// # Errors
     /// If a file cannot be read or a value cannot work.
     pub fn merged(&self) -> Result<RunConfig> {
-        let name = self.preset.as_deref().unwrap_or("nano");
-        let mut c = preset(name).map_err(|e| e.at("--preset").expected(PRESETS.join(", ")))?;
-        if let Some(path) = &self.config {
-            let text = std::fs::read_to_string(path).map_err(|e| {
-                Error::config("cannot read the config file").at(path.display().to_string()).got(e.to_string())
-            })?;
-            if let Some(network) = peek(&text, "tokenizer", "network") {
+        let mut c = from_preset(self.preset.as_ref(), preset)?;
+        let file = read_config(self.config.as_ref())?;
+        // the method first: it decides what the keys of its own section are, and some values of others
+        let named = file.as_ref().and_then(|(_, text)| peek::<String>(text, "method", "name"));
+        if let (Some(named), Some(asked)) = (&named, &self.method)
+            && named != asked
+        {
+            let e =
+                Error::config("two methods").at("--method").expected(format!("{named}, as the file says"));
+            return Err(e.got(asked.clone()));
+        }
+        if let Some(method) = self.method.as_ref().or(named.as_ref()) {
+            c = c.with_method(method)?;
+        }
+        if let Some((path, text)) = &file {
+            if let Some(network) = peek(text, "tokenizer", "network") {
                 c.set_tokenizer_network(network);
             }
-            c = merge_file(&c, &text, &path.display().to_string())?;
+            c = merge_file(&c, text, &path.display().to_string())?;
+        }
+        if matches!(c.method, Method::MaskedPatchColour(_)) {
+            // a vocabulary in the file is that of the tokens
+            c.model.vocab = COLOURS;
         }
         self.apply(&mut c)?;
         Ok(c)
     }
 
     fn apply(&self, c: &mut RunConfig) -> Result<()> {
-        fn set<T: Clone>(to: &mut T, from: &Option<T>) {
-            if let Some(v) = from {
-                *to = v.clone();
-            }
-        }
         set(&mut c.data, &self.data);
         set(&mut c.val, &self.val);
         set(&mut c.seed, &self.seed);
@@ -157,17 +173,11 @@ impl Settings {
         c.training.recompute |= self.recompute;
         c.augment.flip &= !self.no_flip;
         c.augment.crop &= !self.no_crop;
+        c.mask.predict_all |= self.predict_all;
         if let Some(side) = self.image_size {
             c.model.image = (side, side);
         }
-        if let Some(kind) = &self.mask_kind {
-            c.mask.kind = serde_json::from_value(kind.as_str().into()).map_err(|_| {
-                Error::config("no such mask")
-                    .at("--mask-kind")
-                    .expected("blockwise, paper, random")
-                    .got(kind.clone())
-            })?;
-        }
+        named(&mut c.mask.kind, &self.mask_kind, "--mask-kind", "blockwise, paper, random, none")?;
         if self.warmup_steps.is_none() && self.steps.is_some_and(|s| c.training.warmup >= s) {
             c.training.warmup = c.training.steps / 10;
         }

@@ -95,10 +95,17 @@ pub struct LabelledAugment {
     pub erasing: f64,
     /// Label smoothing ε.
     pub smoothing: f64,
+    /// How often a picture comes in a row with other changes (repeated augmentation); 1 = once.
+    #[serde(default = "once")]
+    pub repeats: usize,
     /// RandAugment.
     pub randaugment: RandAugment,
     /// Mixup and CutMix.
     pub mixing: Mixing,
+}
+
+fn once() -> usize {
+    1
 }
 
 impl ClassifyConfig {
@@ -174,6 +181,7 @@ impl ClassifyConfig {
                 jitter: if small { 0.0 } else { 0.4 },
                 erasing: if small { 0.0 } else { 0.25 },
                 smoothing: 0.1,
+                repeats: 1,
                 randaugment: if small { off } else { RandAugment::PUBLISHED },
                 mixing: if small { Mixing::OFF } else { Mixing::PUBLISHED },
             },
@@ -234,6 +242,9 @@ impl TaskConfig for ClassifyConfig {
         self.training.check()?;
         if self.augment.std.iter().any(|s| !s.is_finite() || *s <= 0.0) {
             return Err(wrong("augment.std", "numbers above 0", format!("{:?}", self.augment.std)));
+        }
+        if !(1..=64).contains(&self.augment.repeats) {
+            return Err(wrong("repeated-aug", "1 (off) to 64", self.augment.repeats));
         }
         if !(self.init_scale >= 0.0 && self.init_scale.is_finite()) {
             return Err(wrong("init-scale", "0 or a number above", self.init_scale));

@@ -1,6 +1,7 @@
 //! Everything that a run is determined by. A preset names all of it; a TOML file and flags change it.
 
 mod classify;
+mod method;
 mod presets;
 #[cfg(feature = "cli")]
 mod segment;
@@ -9,6 +10,7 @@ mod task;
 mod toml_file;
 
 pub use classify::{ClassifyConfig, LabelledAugment, PoolChoice, SCRATCH};
+pub use method::{COLOURS, ColourConfig, DinoConfig, METHODS, Method, MocoConfig, ViewColours};
 pub use presets::{PRESETS, preset};
 #[cfg(feature = "cli")]
 pub use segment::{SegmentAugmentConfig, SegmentConfig, segment_preset};
@@ -16,7 +18,7 @@ pub use task::{Cadence, DataChoice, TaskConfig};
 #[cfg(feature = "cli")]
 pub use toml_file::{from_toml, merge_file, peek, to_toml};
 
-use crate::data::{Augment, MaskKind, MaskSpec, Normalization, Views};
+use crate::data::{Augment, MaskKind, MaskSpec, Masking, Normalization, Views};
 use crate::error::{Error, Result};
 use crate::models::{DvaeConfig, DvaeNetwork, VitConfig};
 use crate::tasks::pretrain::{MimModel, PretrainRecipe};
@@ -39,6 +41,9 @@ pub struct RunConfig {
     pub val_share: f64,
     /// Held-out pictures that are looked at in an evaluation, at most.
     pub val_images: usize,
+    /// What the transformer learns from.
+    #[serde(default)]
+    pub method: Method,
     /// The transformer.
     pub model: VitConfig,
     /// The tokenizer.
@@ -76,8 +81,11 @@ pub struct MaskConfig {
     pub num_mask_patches: usize,
     /// Smallest block, in patches.
     pub min_block: usize,
-    /// `blockwise`, `paper` or `random`.
+    /// `blockwise`, `paper`, `random` or `none`.
     pub kind: MaskChoice,
+    /// Predict all patches, not only the masked ones (an ablation of beit-spec §9.2).
+    #[serde(default)]
+    pub predict_all: bool,
 }
 
 /// Names of the mask generators.
@@ -85,11 +93,15 @@ pub struct MaskConfig {
 #[serde(rename_all = "kebab-case")]
 pub enum MaskChoice {
     /// As in the released code.
+    #[serde(alias = "block")]
     Blockwise,
     /// As printed in the paper.
     Paper,
     /// Uniformly at random.
+    #[serde(alias = "uniform")]
     Random,
+    /// Nothing is hidden; only with `predict-all`.
+    None,
 }
 
 /// Random changes of training pictures.
@@ -125,14 +137,27 @@ impl RunConfig {
             MaskChoice::Blockwise => MaskKind::Blockwise,
             MaskChoice::Paper => MaskKind::Paper,
             MaskChoice::Random => MaskKind::Random,
+            MaskChoice::None => MaskKind::None,
         };
         spec
     }
-    /// Most patches one mask can hide.
+    /// Most patches of one picture that are predicted.
     pub fn mask_slots(&self) -> usize {
-        match self.mask.kind {
-            MaskChoice::Paper => self.model.patches(),
+        match (&self.method, self.mask.kind) {
+            (Method::MaskedPatchColour(m), _) => m.count(self.model.patches()),
+            _ if self.mask.predict_all => self.model.patches(),
+            (_, MaskChoice::Paper) => self.model.patches(),
             _ => self.mask.num_mask_patches,
+        }
+    }
+    /// Which patches are corrupted and which are predicted.
+    pub fn masking(&self) -> Masking {
+        match &self.method {
+            Method::MaskedPatchColour(m) => {
+                let (grid, count) = (self.model.grid(), m.count(self.model.patches()));
+                Masking::Colours { grid, count, masked: m.masked, swapped: m.swapped }
+            }
+            _ => Masking::Mask { spec: self.mask_spec(), predict_all: self.mask.predict_all },
         }
     }
     /// Scaling of the transformer's input.
@@ -183,13 +208,22 @@ impl RunConfig {
                 .expected("a square picture")
                 .got(format!("{} x {}", self.model.image.0, self.model.image.1)));
         }
-        if self.model.vocab != self.tokenizer.vocab {
+        if self.method == Method::Beit && self.model.vocab != self.tokenizer.vocab {
             return Err(Error::config("vocabularies differ")
                 .at("model.vocab and tokenizer.vocab")
                 .expected(self.tokenizer.vocab.to_string())
                 .got(self.model.vocab.to_string()));
         }
-        self.mask_spec().validate()?;
+        self.check_method()?;
+        if self.method.masks() {
+            self.mask_spec().validate()?;
+            if self.mask.kind == MaskChoice::None && !self.mask.predict_all {
+                return Err(Error::config("nothing is hidden and nothing predicted")
+                    .at("mask-kind")
+                    .expected("none only with --predict-all")
+                    .got("none"));
+            }
+        }
         self.views(true).validate()?;
         self.schedule.check()?;
         let at_least_one = [

@@ -73,6 +73,7 @@ fn nano() -> RunConfig {
         val: String::new(),
         val_share: 0.05,
         val_images: 256,
+        method: Default::default(),
         model: vit(32, 4, 64, 4, 2, 256),
         tokenizer: DvaeConfig {
             network: DvaeNetwork::Openai,
@@ -110,7 +111,12 @@ fn nano() -> RunConfig {
             betas: (0.9, 0.98),
             clip: 3.0,
         },
-        mask: MaskConfig { num_mask_patches: 25, min_block: 4, kind: MaskChoice::Blockwise },
+        mask: MaskConfig {
+            num_mask_patches: 25,
+            min_block: 4,
+            kind: MaskChoice::Blockwise,
+            predict_all: false,
+        },
         // The built-in scenes are many and alike in scale; the tokenizer is measured on whole pictures.
         augment: augment(0.1, 0.6),
         token_cache: Default::default(),
@@ -171,7 +177,12 @@ fn paper_size(
             betas: (0.9, 0.999),
             clip: if depth > 12 { 1.0 } else { 3.0 },
         },
-        mask: MaskConfig { num_mask_patches: 75, min_block: 16, kind: MaskChoice::Blockwise },
+        mask: MaskConfig {
+            num_mask_patches: 75,
+            min_block: 16,
+            kind: MaskChoice::Blockwise,
+            predict_all: false,
+        },
         augment: augment(0.4, 0.08),
         schedule: Cadence { log_every: 10, eval_every: 2_500, save_every: 2_500, keep: 2 },
         ..nano()

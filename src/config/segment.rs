@@ -31,6 +31,9 @@ pub struct SegmentConfig {
     pub val_share: f64,
     /// Held-out pictures that are looked at in an evaluation while training, at most.
     pub val_images: usize,
+    /// Training pictures, drawn at random; 0 = all.
+    #[serde(default)]
+    pub train_images: usize,
     /// 0 in a label map means unlabelled, class `k` is stored as `k + 1`.
     pub reduce_zero_label: bool,
     /// Number of classes; 0 = as many as the label maps or the names say.
@@ -116,6 +119,7 @@ pub fn segment_preset(name: &str) -> Result<SegmentConfig> {
         val_labels: String::new(),
         val_share: 0.05,
         val_images: 256,
+        train_images: 0,
         reduce_zero_label: false,
         classes: 0,
         class_names: String::new(),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::augment::{Augment, eval_views, patch_view, token_view, two_views};
 use super::bad::BadSamples;
 use super::cache::Cache;
+use super::corruption::{Masking, mean_colours, swap_patches};
 use super::ids::IdsFile;
-use super::masking::{MaskSpec, generate};
 use super::normalize::{Normalization, push_dvae, push_normalized};
 use super::order::{Order, sample_key};
 use super::picture::Picture;
@@ -23,6 +23,7 @@ pub struct Samples {
     order: Order,
     seed: u64,
     bad: Arc<BadSamples>,
+    repeats: u64,
 }
 
 impl Samples {
@@ -42,7 +43,20 @@ impl Samples {
         if source.is_empty() {
             return Err(Error::data("empty data set").expected("at least one picture"));
         }
-        Ok(Samples { cache: Cache::new(source, Cache::BUDGET), order, seed, bad })
+        Ok(Samples { cache: Cache::new(source, Cache::BUDGET), order, seed, bad, repeats: 1 })
+    }
+
+    /// Repeated augmentation: every picture comes `repeats` times in a row with other random changes, and an epoch, which
+    /// stays as long, sees so much fewer of them (beit-spec §6.1).
+    pub fn with_repeats(mut self, repeats: usize) -> Self {
+        self.repeats = repeats.max(1) as u64;
+        self
+    }
+
+    /// Data-set index of sample number `p`.
+    fn index(&self, p: u64) -> usize {
+        let len = self.order.len().max(1) as u64;
+        self.order.index(p - p % len + p % len / self.repeats)
     }
 
     /// Sets how many bytes of decoded pictures are kept in memory.
@@ -69,7 +83,7 @@ impl Samples {
     /// Sample number `p` with its index; an unreadable one is replaced by another that depends on `p` alone.
     pub fn load(&self, p: u64) -> Result<(usize, Arc<Sample>)> {
         let len = self.order.len();
-        let mut index = self.order.index(p);
+        let mut index = self.index(p);
         let mut draws = sample_key(self.seed, Stream::Shuffle, p).child(1).draws();
         for attempt in 0..=RANDOM_TRIES + len {
             if let Some(sample) = self.attempt(index)? {
@@ -144,10 +158,14 @@ pub struct MimBatch {
     pub patch_view: Vec<f32>,
     /// Pictures for the tokenizer in 0.1..0.9, `[B, s, s, 3]`.
     pub token_view: Vec<f32>,
-    /// Ids from the token cache, `[B, n]`; without a cache empty, and with one the token view is.
+    /// Ids from the token cache or classes of mean colours, `[B, n]`; else empty, and with them the token view is.
     pub ids: Vec<u32>,
-    /// Masked patches, `[B, n]` row-major.
+    /// Patches that the mask token replaces, `[B, n]` row-major.
     pub mask: Vec<bool>,
+    /// Patches in the loss, `[B, n]`.
+    pub predicted: Vec<bool>,
+    /// Pictures before patches were swapped, `[B, S, S, 3]`; empty where none ever is.
+    pub unchanged: Vec<f32>,
     /// Data-set index of every picture, `[B]`.
     pub samples: Vec<usize>,
     /// Class of every picture where it has one, `[B]`.
@@ -162,9 +180,10 @@ pub struct MimBatches {
     pub batch: usize,
     /// Sizes, augmentation and scaling.
     pub views: Views,
-    /// The mask generator.
-    pub mask: MaskSpec,
+    /// Which patches are corrupted and predicted.
+    pub masking: Masking,
     cached: Option<Arc<IdsFile>>,
+    token_views: bool,
 }
 
 /// The key of the augmentation of a cached view: each picture has a fixed set of them.
@@ -174,11 +193,18 @@ pub fn cached_view_key(seed: u64, picture: usize, views: usize, view: usize) -> 
 
 impl MimBatches {
     /// Checks all settings together.
-    pub fn new(samples: Samples, batch: usize, views: Views, mask: MaskSpec) -> Result<Self> {
+    pub fn new(samples: Samples, batch: usize, views: Views, masking: impl Into<Masking>) -> Result<Self> {
+        let masking = masking.into();
         check_batch(batch)?;
         views.validate()?;
-        mask.validate()?;
-        Ok(MimBatches { samples, batch, views, mask, cached: None })
+        masking.validate()?;
+        Ok(MimBatches { samples, batch, views, masking, cached: None, token_views: true })
+    }
+
+    /// Makes no token views: for methods without a tokenizer.
+    pub fn without_token_views(mut self) -> Self {
+        self.token_views = false;
+        self
     }
 
     /// Takes ids and crops from a token cache: in each epoch every picture's next view.
@@ -202,36 +228,54 @@ impl MimBatches {
         Ok((patch_view(&sample.picture, augment, key, self.views.patch_side), found))
     }
 
+    /// The patch view of a sample; its token view or its cached ids go to the batch.
+    fn patch_view(&self, out: &mut MimBatch, p: u64, index: usize, sample: &Sample) -> Result<Picture> {
+        let v = &self.views;
+        if let Some(ids) = &self.cached {
+            let (patch, found) = self.cached(ids, p, index, sample)?;
+            out.ids.extend(found);
+            return Ok(patch);
+        }
+        let key = self.samples.key(Stream::Augment, p);
+        if !self.token_views {
+            let none = Augment::off();
+            let augment = v.augment.as_ref().unwrap_or(&none);
+            return Ok(patch_view(&sample.picture, augment, key, v.patch_side));
+        }
+        let (patch, token) = match &v.augment {
+            Some(augment) => two_views(&sample.picture, augment, key, v.patch_side, v.token_side),
+            None => eval_views(&sample.picture, v.patch_side, v.token_side),
+        };
+        push_dvae(&mut out.token_view, &token);
+        Ok(patch)
+    }
+
     /// The batch of a step: a pure function of the step and the settings.
     pub fn make(&self, step: u64) -> Result<MimBatch> {
-        let (b, v) = (self.batch, &self.views);
+        let (b, v, cells) = (self.batch, &self.views, self.masking.cells());
+        let token_side = if self.token_views { v.token_side } else { 0 };
         let mut out = MimBatch {
             patch_view: Vec::with_capacity(b * v.patch_side * v.patch_side * 3),
-            token_view: Vec::with_capacity(b * v.token_side * v.token_side * 3),
+            token_view: Vec::with_capacity(b * token_side * token_side * 3),
             ids: Vec::new(),
-            mask: Vec::with_capacity(b * self.mask.cells()),
+            mask: Vec::with_capacity(b * cells),
+            predicted: Vec::with_capacity(b * cells),
+            unchanged: Vec::new(),
             samples: Vec::with_capacity(b),
             labels: Vec::with_capacity(b),
         };
         for p in numbers(step, b) {
             let (index, sample) = self.samples.load(p)?;
-            let patch = if let Some(ids) = &self.cached {
-                let (patch, found) = self.cached(ids, p, index, &sample)?;
-                out.ids.extend(found);
-                patch
-            } else {
-                let (patch, token) = match &v.augment {
-                    Some(augment) => {
-                        let key = self.samples.key(Stream::Augment, p);
-                        two_views(&sample.picture, augment, key, v.patch_side, v.token_side)
-                    }
-                    None => eval_views(&sample.picture, v.patch_side, v.token_side),
-                };
-                push_dvae(&mut out.token_view, &token);
-                patch
-            };
+            let mut patch = self.patch_view(&mut out, p, index, &sample)?;
+            let drawn = self.masking.draw(self.samples.key(Stream::Mask, p));
+            if matches!(self.masking, Masking::Colours { .. }) {
+                out.ids.extend(mean_colours(&patch, self.masking.grid()));
+                push_normalized(&mut out.unchanged, &patch, v.normalization);
+                swap_patches(&mut patch, self.masking.grid(), &drawn.swaps);
+            }
             push_normalized(&mut out.patch_view, &patch, v.normalization);
-            out.mask.extend(generate(&self.mask, self.samples.key(Stream::Mask, p)));
+            out.mask.extend(drawn.hidden);
+            out.predicted.extend(drawn.predicted);
             out.samples.push(index);
             out.labels.push(sample.label);
         }
@@ -294,4 +338,24 @@ pub(super) fn check_batch(batch: usize) -> Result<()> {
         return Ok(());
     }
     Err(Error::config("wrong batch size").at("batch-size").expected("1 or more").got(batch.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::SyntheticSource;
+
+    #[test]
+    fn repeated_augmentation_keeps_the_length_of_an_epoch() {
+        let source: Arc<dyn Source> = Arc::new(SyntheticSource::new(1, 9, 8));
+        let samples =
+            |r| Samples::shuffled(source.clone(), 3, Arc::new(BadSamples::new(1.0))).unwrap().with_repeats(r);
+        let indices = |r, epoch: u64| (0..9).map(|p| samples(r).index(9 * epoch + p)).collect::<Vec<_>>();
+        let (once, thrice) = (indices(1, 1), indices(3, 1));
+        let expected: Vec<usize> = once[..3].iter().flat_map(|&i| [i; 3]).collect();
+        assert_eq!(thrice, expected);
+        assert_ne!(indices(3, 0)[..3], indices(3, 1)[..3], "another third in the next epoch");
+        let key = |p| samples(3).key(Stream::Augment, p);
+        assert_ne!(key(0), key(1), "with other random changes");
+    }
 }

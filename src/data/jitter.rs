@@ -32,11 +32,19 @@ enum Step {
 impl Jitter {
     /// Draws three factors in `[1 - strength, 1 + strength]` and their order.
     pub fn draw(strength: f32, key: Key) -> Jitter {
+        Self::draw_each([strength; 3], key)
+    }
+
+    /// The same with strengths of brightness, contrast and saturation of their own.
+    pub fn draw_each([brightness, contrast, saturation]: [f32; 3], key: Key) -> Jitter {
         let mut draws = key.draws();
-        let (low, high) = (f64::from(1.0 - strength).max(0.0), f64::from(1.0 + strength));
-        let mut factor = || draws.range(low, high) as f32;
-        let mut changes =
-            [Change::Brightness(factor()), Change::Contrast(factor()), Change::Saturation(factor())];
+        let mut factor =
+            |strength: f32| draws.range(f64::from(1.0 - strength).max(0.0), f64::from(1.0 + strength)) as f32;
+        let mut changes = [
+            Change::Brightness(factor(brightness)),
+            Change::Contrast(factor(contrast)),
+            Change::Saturation(factor(saturation)),
+        ];
         for i in (1..3).rev() {
             changes.swap(i, draws.below(i + 1));
         }
@@ -125,6 +133,33 @@ pub(super) fn grey(pixel: &[u8]) -> u8 {
         }
         _ => 0,
     }
+}
+
+/// Multiplies the saturation and turns the hue by degrees.
+pub(super) fn recolour([r, g, b]: [f32; 3], saturation: f32, hue: f32) -> [f32; 3] {
+    let (most, least) = (r.max(g).max(b), r.min(g).min(b));
+    let chroma = most - least;
+    let sector = if chroma == 0.0 {
+        0.0
+    } else if most == r {
+        ((g - b) / chroma).rem_euclid(6.0)
+    } else if most == g {
+        (b - r) / chroma + 2.0
+    } else {
+        (r - g) / chroma + 4.0
+    };
+    let sector = (sector + hue / 60.0).rem_euclid(6.0);
+    let chroma = (chroma * saturation).min(most);
+    let x = chroma * (1.0 - (sector % 2.0 - 1.0).abs());
+    let rgb = match sector as u8 {
+        0 => [chroma, x, 0.0],
+        1 => [x, chroma, 0.0],
+        2 => [0.0, chroma, x],
+        3 => [0.0, x, chroma],
+        4 => [x, 0.0, chroma],
+        _ => [chroma, 0.0, x],
+    };
+    rgb.map(|v| v + most - chroma)
 }
 
 #[cfg(test)]

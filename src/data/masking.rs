@@ -19,6 +19,8 @@ pub enum MaskKind {
     Paper,
     /// Exactly the target, uniformly without replacement.
     Random,
+    /// No patch.
+    None,
 }
 
 /// Settings of the mask generator.
@@ -58,6 +60,9 @@ impl MaskSpec {
         if self.cells() == 0 {
             return Err(wrong("patch grid", "at least one row and one column", &grid));
         }
+        if self.kind == MaskKind::None {
+            return Ok(());
+        }
         // The paper's loop runs until more than the target is masked.
         let most = self.cells() - usize::from(self.kind == MaskKind::Paper);
         if self.target == 0 || self.target > most {
@@ -93,7 +98,7 @@ fn wrong(flag: &str, expected: &str, got: &str) -> Error {
     Error::config("impossible mask").at(flag).expected(expected).got(got)
 }
 
-/// Draws one mask. Always ends; never empty unless the grid is.
+/// Draws one mask. Always ends; never empty unless the grid is or nothing is to be masked.
 pub fn generate(spec: &MaskSpec, key: Key) -> Vec<bool> {
     let mut grid = Grid { rows: spec.rows, columns: spec.columns, cells: vec![false; spec.cells()] };
     let mut draws = key.draws();
@@ -101,6 +106,7 @@ pub fn generate(spec: &MaskSpec, key: Key) -> Vec<bool> {
         MaskKind::Blockwise => blockwise(spec, &mut grid, &mut draws),
         MaskKind::Paper => paper(spec, &mut grid, &mut draws),
         MaskKind::Random => random(&mut grid, spec.target, &mut draws),
+        MaskKind::None => return grid.cells,
     }
     // A loss over no patches is undefined, so one cell stands in where no block could be placed.
     if !grid.cells.contains(&true) {

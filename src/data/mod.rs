@@ -9,6 +9,7 @@ pub mod augment;
 pub mod bad;
 pub mod batches;
 pub mod cache;
+mod corruption;
 pub mod decode;
 mod erasing;
 pub mod ids;
@@ -28,11 +29,13 @@ pub mod resize;
 pub mod segment;
 pub mod source;
 pub mod synthetic;
+pub mod views;
 
 pub use augment::{Augment, eval_views, token_view, two_views};
 pub use bad::{BadReport, BadSample, BadSamples};
 pub use batches::{MimBatch, MimBatches, Samples, TokenBatch, TokenBatches, Views};
 pub use cache::Cache;
+pub use corruption::{Corruption, Masking, colour_of, mean_colours};
 pub use decode::{ImageLimits, decode};
 pub use labelled::{ClassAugment, ClassBatch, ClassBatches, ClassViews};
 pub use loader::{Loader, LoaderOptions};
@@ -43,5 +46,8 @@ pub use order::Order;
 pub use picture::{Crop, Picture};
 pub use randaugment::RandAugment;
 pub use resize::{Filter, resize};
-pub use source::{Opened, Sample, Source, check_classes, few_per_class, open, split, with_classes};
+pub use source::{
+    Opened, Sample, Source, check_classes, check_labels, few, few_per_class, open, split, with_classes,
+};
 pub use synthetic::SyntheticSource;
+pub use views::{CropSpec, ViewBatch, ViewBatches, ViewSpec};

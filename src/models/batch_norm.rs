@@ -16,6 +16,8 @@ pub const MOMENTUM: f32 = 0.1;
 pub enum Statistics {
     /// Those of the batch, which also move the running ones (training).
     Batch,
+    /// Those of the batch; no running ones are kept (momentum encoders).
+    BatchOnly,
     /// The running ones, as they are (evaluation).
     Running,
 }
@@ -35,11 +37,14 @@ pub fn norm(g: &mut Graph, name: &str, x: Var, affine: bool, statistics: Statist
         false => fill(g, value, &[c]),
     };
     let (gamma, beta) = (gain(g, "weight", 1.0)?, gain(g, "bias", 0.0)?);
+    if statistics == Statistics::BatchOnly {
+        return Ok(batch_norm(g, x, gamma, beta, EPS)?.y);
+    }
     let mean = g.statistic(&format!("{name}.running_mean"), &[c], Init::Constant(0.0))?;
     let variance = g.statistic(&format!("{name}.running_var"), &[c], Init::Constant(1.0))?;
     match statistics {
         Statistics::Running => batch_norm_running(g, x, (gamma, beta), (mean, variance), EPS),
-        Statistics::Batch => {
+        Statistics::Batch | Statistics::BatchOnly => {
             let out = batch_norm(g, x, gamma, beta, EPS)?;
             running_stats(g, (mean, variance), out.stats, rows, MOMENTUM)?;
             Ok(out.y)

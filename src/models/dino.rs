@@ -1,9 +1,11 @@
-//! Self-distillation without labels: the projection head (beit-spec §8.2). The loss is [`crate::ops::dino_loss`].
+//! Self-distillation without labels: the projection head and the whole step (beit-spec §8.2). The loss is
+//! [`crate::ops::dino_loss`].
 
-use super::vit::dense;
+use super::classifier::features;
+use super::vit::{OtherGrid, VitConfig, VitInputs, backbone_at, dense};
 use crate::error::Result;
 use crate::graph::{Graph, Init, Var};
-use crate::ops::{dino_loss, gelu, l2_normalize, linear, moving_mean, scale_rows};
+use crate::ops::{Pool, col_sum, dino_loss, gelu, l2_normalize, linear, moving_mean, scale_rows, stack_rows};
 use serde::{Deserialize, Serialize};
 
 /// Sizes of the projection head.
@@ -70,4 +72,98 @@ pub fn loss(g: &mut Graph, student: Var, teacher: Var, with: DinoTargets) -> Res
     let out = dino_loss(g, student, teacher, centre, with.teacher_temp, with.student_temp)?;
     moving_mean(g, centre, teacher, with.keep)?;
     Ok(out.loss)
+}
+
+/// What a step looks at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DinoStep {
+    /// Pictures B; each has two global views.
+    pub images: usize,
+    /// Local views of each.
+    pub locals: usize,
+    /// Their side in pixels.
+    pub local_side: usize,
+    /// The head.
+    pub head: DinoHeadConfig,
+    /// Temperature of the student.
+    pub student_temp: f32,
+    /// Share of the old centre in the new one.
+    pub keep: f32,
+    /// Move the centre and draw stochastic depth (training).
+    pub train: bool,
+    /// Keep only block inputs for the backward pass.
+    pub recompute: bool,
+}
+
+/// Draws a step: the student on all views, the teacher, whose parameters are those of the store `teacher`, on the two
+/// global ones; the loss.
+///
+/// Inputs: `global[2·B,S,S,3]` and, with local views, `local[L·B,s,s,3]`, view after view; `temperature[1]`; `local_table`
+/// and `local_positions` where the network has such positions ([`OtherGrid`]); `drop_key[4]`, `local_drop_key[4]` if
+/// training with stochastic depth. Outputs: `loss`, `target_sum[K]` (sum of the teacher's distributions), and without
+/// `train` also `targets[2·B,K]`.
+///
+/// # Errors
+/// If the sizes do not fit.
+pub fn pretraining(g: &mut Graph, vit: &VitConfig, step: &DinoStep, teacher: &str) -> Result<Var> {
+    let drops = step.train && vit.drop_path > 0.0;
+    let key = |g: &mut Graph, name: &str| if drops { g.input_words(name, &[4]).map(Some) } else { Ok(None) };
+    let (b, side) = (step.images, vit.image);
+    let global = g.input("global", &[2 * b, side.0, side.1, 3])?;
+    let drop_key = key(g, "drop_key")?;
+    let inputs = VitInputs { image: global, mask: None, drop_key };
+    let mut views = vec![view_features(g, vit, inputs, None, step.recompute)?];
+    if step.locals > 0 {
+        let small = VitConfig { image: (step.local_side, step.local_side), ..vit.clone() };
+        let image = g.input("local", &[step.locals * b, step.local_side, step.local_side, 3])?;
+        let other = other_grid(g, vit, &small)?;
+        let drop_key = key(g, "local_drop_key")?;
+        let inputs = VitInputs { image, mask: None, drop_key };
+        views.push(view_features(g, &small, inputs, Some(other), step.recompute)?);
+    }
+    let all = stack_rows(g, &views)?;
+    let student = head(g, &step.head, all)?;
+    let taught = g.in_store(teacher, |g| {
+        let inputs = VitInputs { image: global, mask: None, drop_key: None };
+        let features = view_features(g, vit, inputs, None, false)?;
+        head(g, &step.head, features)
+    })?;
+    let centre = g.statistic("centre", &[1, step.head.out], Init::Constant(0.0))?;
+    let temperature = g.input("temperature", &[1])?;
+    let out = dino_loss(g, student, taught, centre, temperature, step.student_temp)?;
+    g.output("loss", out.loss);
+    let sum = col_sum(g, out.targets, step.head.out, &[step.head.out])?;
+    g.output("target_sum", sum);
+    if step.train {
+        moving_mean(g, centre, taught, step.keep)?;
+    } else {
+        g.output("targets", out.targets);
+    }
+    Ok(out.loss)
+}
+
+/// The class token behind the final norm, `[B,D]`.
+fn view_features(
+    g: &mut Graph,
+    vit: &VitConfig,
+    inputs: VitInputs,
+    other: Option<OtherGrid>,
+    recompute: bool,
+) -> Result<Var> {
+    let trunk = backbone_at(g, vit, inputs, other, recompute)?;
+    features(g, vit, trunk.last(), Pool::Cls)
+}
+
+fn other_grid(g: &mut Graph, vit: &VitConfig, small: &VitConfig) -> Result<OtherGrid> {
+    let spec = vit.attention_spec();
+    let (rows, own) = (spec.table_rows(), small.attention_spec().table_rows());
+    let table = match spec.grid {
+        Some(_) => Some(g.input("local_table", &[own, rows])?),
+        None => None,
+    };
+    let positions = match vit.abs_pos {
+        true => Some(g.input("local_positions", &[small.tokens(), vit.tokens()])?),
+        false => None,
+    };
+    Ok(OtherGrid { native: vit.image, table, positions })
 }

@@ -7,6 +7,7 @@ pub mod dvae;
 mod export;
 pub mod mim;
 pub mod moco;
+pub mod pixels;
 pub mod segmenter;
 pub mod setr;
 pub mod upernet;

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Init, Var};
 use crate::ops::{
-    AttentionSpec, DropPath, EmbedParams, add, attention, embed, gelu, layer_norm, linear, patchify,
+    AttentionSpec, DropPath, EmbedParams, add, attention, embed, gelu, layer_norm, linear, matmul, patchify,
     qkv_bias, residual,
 };
 use serde::{Deserialize, Serialize};
@@ -111,6 +111,18 @@ pub struct VitInputs {
     pub drop_key: Option<Var>,
 }
 
+/// Positions for views of another size than the one that the parameters belong to (local crops): matrices, written
+/// by the host, that make them of the parameters.
+#[derive(Debug, Clone, Copy)]
+pub struct OtherGrid {
+    /// Image height and width that the parameters belong to.
+    pub native: (usize, usize),
+    /// From the rows of the native bias table to those of this grid's, `[R',R]`.
+    pub table: Option<Var>,
+    /// From the native absolute positions to this grid's, `[N',N]`.
+    pub positions: Option<Var>,
+}
+
 /// What the backbone draws.
 #[derive(Debug, Clone)]
 pub struct Backbone {
@@ -157,17 +169,32 @@ pub(crate) fn norm(g: &mut Graph, name: &str, x: Var, eps: f32) -> Result<Var> {
 /// # Errors
 /// If the config or the inputs do not fit.
 pub fn backbone(g: &mut Graph, cfg: &VitConfig, inputs: VitInputs, recompute: bool) -> Result<Backbone> {
+    backbone_at(g, cfg, inputs, None, recompute)
+}
+
+/// The same on pictures of the size in `cfg`, with parameters that belong to another one.
+///
+/// # Errors
+/// As [`backbone`].
+pub fn backbone_at(
+    g: &mut Graph,
+    cfg: &VitConfig,
+    inputs: VitInputs,
+    other: Option<OtherGrid>,
+    recompute: bool,
+) -> Result<Backbone> {
     cfg.check()?;
-    let embeddings = tokens(g, cfg, inputs)?;
+    let embeddings = tokens(g, cfg, inputs, other)?;
     let shared = match cfg.rel_pos {
-        RelPos::Shared | RelPos::Both => Some(g.scoped("rel_pos_bias", |g| table(g, cfg))?),
+        RelPos::Shared | RelPos::Both => Some(g.scoped("rel_pos_bias", |g| table(g, cfg, other))?),
         _ => None,
     };
+    let positions = SharedPositions { table: shared, other };
     let mut out = Backbone { embeddings, blocks: vec![], qkv: vec![], tables: vec![] };
     let mut x = embeddings;
     for i in 0..cfg.depth {
         let draw = |g: &mut Graph| {
-            g.scoped(&format!("blocks.{i}"), |g| block(g, cfg, i, x, shared, inputs.drop_key))
+            g.scoped(&format!("blocks.{i}"), |g| block(g, cfg, i, x, positions, inputs.drop_key))
         };
         let drawn = if recompute { g.recomputed(draw)? } else { draw(g)? };
         x = drawn.out;
@@ -179,7 +206,7 @@ pub fn backbone(g: &mut Graph, cfg: &VitConfig, inputs: VitInputs, recompute: bo
 }
 
 /// Patch embedding, mask token, class token, absolute positions.
-fn tokens(g: &mut Graph, cfg: &VitConfig, inputs: VitInputs) -> Result<Var> {
+fn tokens(g: &mut Graph, cfg: &VitConfig, inputs: VitInputs, other: Option<OtherGrid>) -> Result<Var> {
     let d = cfg.width;
     let (h, w) = (g.ty(inputs.image).dim(1), g.ty(inputs.image).dim(2));
     if (h, w) != cfg.image {
@@ -196,13 +223,37 @@ fn tokens(g: &mut Graph, cfg: &VitConfig, inputs: VitInputs) -> Result<Var> {
         Some(mask) => Some((g.param("mask_token", &[1, 1, d], MATRIX)?, mask)),
         None => None,
     };
-    let pos = if cfg.abs_pos { Some(g.param("pos_embed", &[1, cfg.tokens(), d], MATRIX)?) } else { None };
+    let pos = if cfg.abs_pos { Some(positions(g, cfg, other)?) } else { None };
     embed(g, patches, EmbedParams { cls, mask, pos })
 }
 
-fn table(g: &mut Graph, cfg: &VitConfig) -> Result<Var> {
-    let rows = cfg.attention_spec().table_rows();
-    g.param("relative_position_bias_table", &[rows, cfg.heads], ZERO)
+/// The size that the position parameters belong to.
+fn native(cfg: &VitConfig, other: Option<OtherGrid>) -> VitConfig {
+    VitConfig { image: other.map_or(cfg.image, |o| o.native), ..cfg.clone() }
+}
+
+fn positions(g: &mut Graph, cfg: &VitConfig, other: Option<OtherGrid>) -> Result<Var> {
+    let pos = g.param("pos_embed", &[1, native(cfg, other).tokens(), cfg.width], MATRIX)?;
+    match other.and_then(|o| o.positions) {
+        Some(matrix) => matmul(g, matrix, pos, false, false),
+        None => Ok(pos),
+    }
+}
+
+fn table(g: &mut Graph, cfg: &VitConfig, other: Option<OtherGrid>) -> Result<Var> {
+    let rows = native(cfg, other).attention_spec().table_rows();
+    let table = g.param("relative_position_bias_table", &[rows, cfg.heads], ZERO)?;
+    match other.and_then(|o| o.table) {
+        Some(matrix) => matmul(g, matrix, table, false, false),
+        None => Ok(table),
+    }
+}
+
+/// What all blocks know about positions.
+#[derive(Clone, Copy)]
+struct SharedPositions {
+    table: Option<Var>,
+    other: Option<OtherGrid>,
 }
 
 struct Block {
@@ -216,7 +267,7 @@ fn block(
     cfg: &VitConfig,
     i: usize,
     x: Var,
-    shared: Option<Var>,
+    shared: SharedPositions,
     drop_key: Option<Var>,
 ) -> Result<Block> {
     let d = cfg.width;
@@ -249,15 +300,15 @@ fn self_attention(
     g: &mut Graph,
     cfg: &VitConfig,
     x: Var,
-    shared: Option<Var>,
+    shared: SharedPositions,
     rescaled: Init,
 ) -> Result<(Var, Var, Option<Var>)> {
     let d = cfg.width;
     let q_bias = g.param("q_bias", &[d], ZERO)?;
     let v_bias = g.param("v_bias", &[d], ZERO)?;
     let own = matches!(cfg.rel_pos, RelPos::PerLayer | RelPos::Both);
-    let own = if own { Some(table(g, cfg)?) } else { None };
-    let table = match (shared, own) {
+    let own = if own { Some(table(g, cfg, shared.other)?) } else { None };
+    let table = match (shared.table, own) {
         (Some(a), Some(b)) => Some(add(g, a, b)?),
         (a, b) => a.or(b),
     };

@@ -43,6 +43,16 @@ pub fn slice(g: &mut Graph, x: Var, from: usize, len: usize) -> Result<Var> {
     g.apply(Slice { columns, shape }, &[x])
 }
 
+/// Rows `from..from+rows` of `x[R,C]`: `[rows,C]`.
+///
+/// # Errors
+/// If there are not so many rows.
+pub fn slice_rows(g: &mut Graph, x: Var, from: usize, rows: usize) -> Result<Var> {
+    let c = g.ty(x).cols();
+    let columns = Columns { all: g.ty(x).elements(), from: from * c, len: rows * c };
+    g.apply(Slice { columns, shape: vec![rows, c] }, &[x])
+}
+
 /// The tokens of the patches, without the class token, as an image: `[B, h·w + 1, D]` to `[B, h, w, D]`.
 ///
 /// # Errors

@@ -43,6 +43,8 @@ pub enum Rates {
         /// Number of blocks L.
         depth: usize,
     },
+    /// The same for all but those whose names start so: they stay as they are.
+    Except(&'static str),
 }
 
 impl Rates {
@@ -50,6 +52,13 @@ impl Rates {
     pub fn of(self, name: &str) -> f32 {
         match self {
             Rates::Equal => 1.0,
+            Rates::Except(frozen) => {
+                if name.starts_with(frozen) {
+                    0.0
+                } else {
+                    1.0
+                }
+            }
             Rates::Layers { decay, depth } => {
                 decay.powi((depth + 1 - layer_group(name, depth)) as i32) as f32
             }
@@ -177,5 +186,7 @@ mod tests {
         assert!(close(Rates::Layers { decay: 0.75, depth: 12 }.of("cls_token"), 0.0237573));
         assert!(close(Rates::Layers { decay: 0.75, depth: 24 }.of("cls_token"), 0.000752543));
         assert!(close(Rates::Equal.of("cls_token"), 1.0));
+        let frozen = Rates::Except("patch_embed.");
+        assert_eq!((frozen.of("patch_embed.proj.bias"), frozen.of("cls_token")), (0.0, 1.0));
     }
 }

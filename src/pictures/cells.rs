@@ -1,7 +1,7 @@
 //! Pictures seen as a grid of patches: hidden, filled in, coloured by a value.
 
 use super::colour::{heat, mix};
-use crate::data::Picture;
+use crate::data::{Normalization, Picture};
 use crate::tasks::tokenizer::{pixel_of, unmap};
 
 /// The two greys of a hidden patch: a chequered ground that no picture shows.
@@ -14,6 +14,12 @@ fn byte(v: f32) -> u8 {
 /// A picture of mapped values `[H,W,3]` in 0.1..0.9 (a tokenizer's input).
 pub fn of_mapped(view: &[f32], (height, width): (usize, usize)) -> Picture {
     Picture { width, height, rgb: view.iter().map(|&v| byte(unmap(v))).collect() }
+}
+
+/// A picture of normalised values `[H,W,3]` (a transformer's input).
+pub fn of_normalized(view: &[f32], (height, width): (usize, usize), n: Normalization) -> Picture {
+    let value = |(i, &v): (usize, &f32)| byte((v * n.std[i % 3] + n.mean[i % 3]).clamp(0.0, 1.0));
+    Picture { width, height, rgb: view.iter().enumerate().map(value).collect() }
 }
 
 /// A picture of a decoder's output `[H,W,C]`: of the first three of six channels, μ (beit-spec §3.3), or of three values

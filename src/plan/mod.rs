@@ -95,6 +95,9 @@ pub struct Plan {
 pub struct CompileOptions {
     /// Read the parameters of these stores from another page kind (evaluation with averaged weights).
     pub read_from: BTreeMap<String, PageKind>,
+    /// Stores without pages of their own: their parameters are those of the same names in another store's pages. So a
+    /// graph reads a network and the moving average of its weights at once.
+    pub stand_ins: BTreeMap<String, (String, PageKind)>,
 }
 
 /// Compiles a graph for an adapter.
@@ -191,8 +194,10 @@ fn fixed_places(
             (_, Some(Binding::GradOf { store, name })) => Some(view(store, name, PageKind::Grad, elements)?),
             (Source::Input(name), _) => inputs.iter().find(|p| &p.name == name).map(|p| p.place.clone()),
             (Source::Param { store, name }, _) => {
-                let kind = options.read_from.get(store).copied().unwrap_or(PageKind::Param);
-                Some(view(store, name, kind, elements)?)
+                let own =
+                    || (store.clone(), options.read_from.get(store).copied().unwrap_or(PageKind::Param));
+                let (store, kind) = options.stand_ins.get(store).cloned().unwrap_or_else(own);
+                Some(view(&store, name, kind, elements)?)
             }
             (Source::Page(at), _) => Some(Place::Page(at.clone())),
             (Source::Node(..), None) => None,

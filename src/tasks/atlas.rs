@@ -55,7 +55,10 @@ impl Atlas {
             g.output("decoded", decoded);
             Ok(())
         })?;
-        let options = CompileOptions { read_from: BTreeMap::from([(TOKENIZER.to_string(), weights)]) };
+        let options = CompileOptions {
+            read_from: BTreeMap::from([(TOKENIZER.to_string(), weights)]),
+            ..CompileOptions::default()
+        };
         Ok((compile("codebook atlas", &g, &[layout], caps, &options)?, batch))
     }
 

@@ -114,7 +114,10 @@ impl Classifier {
     ) -> Result<Plan> {
         let mut g = Graph::new();
         classifier::classification(&mut g, &self.vit, self.head, images, false, false)?;
-        let options = CompileOptions { read_from: BTreeMap::from([(MODEL.to_string(), from)]) };
+        let options = CompileOptions {
+            read_from: BTreeMap::from([(MODEL.to_string(), from)]),
+            ..CompileOptions::default()
+        };
         compile("classification", &g, &[layout], caps, &options)
     }
     /// The layout of its parameters.

@@ -96,7 +96,10 @@ pub fn plan(
         }
         Ok(())
     })?;
-    let options = CompileOptions { read_from: BTreeMap::from([(TOKENIZER.to_string(), weights)]) };
+    let options = CompileOptions {
+        read_from: BTreeMap::from([(TOKENIZER.to_string(), weights)]),
+        ..CompileOptions::default()
+    };
     compile("codebook statistics", &g, &[layout], caps, &options)
 }
 

@@ -10,7 +10,7 @@ use crate::ops::{Caps, Hyper};
 use crate::optim::{Cosine, Decay, Rates, Schedule};
 use crate::plan::{CompileOptions, Plan, compile};
 use crate::rng::{Key, Stream};
-use crate::session::{Data, PlanId, Session};
+use crate::session::{Data, PlanId, Session, Ticket};
 use crate::train::{StepOptions, StepPlans, Stepper};
 use serde::{Deserialize, Serialize};
 
@@ -116,6 +116,18 @@ impl MimModel {
         };
         StepPlans::new("pretraining step on cached ids", g, loss, MODEL, &[], caps, options)
     }
+    /// Compiles an evaluation of `images` pictures on ids that the host writes, with predictions.
+    ///
+    /// # Errors
+    /// If the sizes do not fit.
+    pub fn eval_plan_on_ids(&self, images: usize, model: &ParamLayout, caps: &Caps) -> Result<Plan> {
+        let mut g = Graph::new();
+        let options = MimOptions { recompute: false, train: false, predictions: true };
+        let grid = self.vit.grid();
+        let ids = g.input_words("ids", &[images, grid.0, grid.1])?;
+        mim::on_tokens(&mut g, &self.vit, ids, self.shape(images), options)?;
+        compile("evaluation on given ids", &g, &[model], caps, &CompileOptions::default())
+    }
     /// Compiles an evaluation of `images` pictures, with predictions.
     ///
     /// # Errors
@@ -139,7 +151,7 @@ impl MimModel {
 pub struct MaskedInputs {
     /// Mask as words `[B,n]`.
     pub mask: Vec<u32>,
-    /// Rows of the token sequence `[M]`.
+    /// Rows of the token sequence that are predicted `[M]`.
     pub rows: Vec<u32>,
     /// 1 + slot of each row of the token sequence, or 0, `[B·N]`.
     pub inverse: Vec<u32>,
@@ -147,7 +159,7 @@ pub struct MaskedInputs {
     pub patches: Vec<u32>,
     /// Loss weights `[M]`; unused slots carry 0.
     pub weights: Vec<f32>,
-    /// Masked patches.
+    /// Predicted patches.
     pub count: usize,
 }
 
@@ -155,6 +167,16 @@ impl MaskedInputs {
     /// Indexes the masked patches of `mask[B·n]` in image-major, row-major order into `slots` slots; each counts
     /// `1/total` in the loss (`total` is the count over all micro-batches of the update).
     pub fn new(mask: &[bool], patches_per_image: usize, slots: usize, total: usize) -> Self {
+        Self::predicting(mask, mask, patches_per_image, slots, total)
+    }
+    /// The same where the patches of the loss, `predicted[B·n]`, are not those that `mask[B·n]` hides.
+    pub fn predicting(
+        mask: &[bool],
+        predicted: &[bool],
+        patches_per_image: usize,
+        slots: usize,
+        total: usize,
+    ) -> Self {
         let tokens = patches_per_image + 1;
         let images = mask.len() / patches_per_image;
         let mut out = MaskedInputs {
@@ -165,7 +187,7 @@ impl MaskedInputs {
             weights: vec![0.0; slots],
             count: 0,
         };
-        for p in (0..mask.len()).filter(|&p| mask[p]).take(slots) {
+        for p in (0..predicted.len()).filter(|&p| predicted[p]).take(slots) {
             let row = p / patches_per_image * tokens + p % patches_per_image + 1;
             out.rows[out.count] = row as u32;
             out.patches[out.count] = p as u32;
@@ -180,12 +202,30 @@ impl MaskedInputs {
     /// # Errors
     /// As [`Session::write`].
     pub fn write(&self, session: &mut dyn Session, plan: PlanId) -> Result<()> {
+        session.write(plan, "masked_patches", Data::U32(&self.patches))?;
+        self.write_rows(session, plan)
+    }
+    /// The same to a plan that takes its targets from elsewhere than from ids.
+    ///
+    /// # Errors
+    /// As [`Session::write`].
+    pub fn write_rows(&self, session: &mut dyn Session, plan: PlanId) -> Result<()> {
         session.write(plan, "mask", Data::U32(&self.mask))?;
         session.write(plan, "masked_rows", Data::U32(&self.rows))?;
         session.write(plan, "masked_inverse", Data::U32(&self.inverse))?;
-        session.write(plan, "masked_patches", Data::U32(&self.patches))?;
         session.write(plan, "weights", Data::F32(&self.weights))
     }
+}
+
+/// Which update of a run, and whether its numbers are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn {
+    /// Seed of every random draw.
+    pub seed: u64,
+    /// 0-based number of the update.
+    pub i: u64,
+    /// Start reading its numbers.
+    pub report: bool,
 }
 
 /// Writes a batch and runs one update, split into micro-batches.
@@ -199,41 +239,63 @@ pub fn step(
     stepper: &mut Stepper,
     model: &MimModel,
     recipe: &PretrainRecipe,
-    seed: u64,
-    i: u64,
+    turn: Turn,
     batch: &MimBatch,
-    report: bool,
-) -> Result<Vec<crate::session::Ticket>> {
+) -> Result<Vec<Ticket>> {
+    let (n, view) = (model.vit.patches(), batch.token_view.len() / recipe.batch);
+    let outputs = ["loss", "accuracy", "ids"];
+    let known = if batch.ids.is_empty() { 3 } else { 2 };
+    masked_step(stepper, model, recipe, turn, batch, &outputs[..known], &mut |stepper, images, masked| {
+        stepper.write("masked_patches", Data::U32(&masked.patches))?;
+        match batch.ids.is_empty() {
+            true => {
+                let views = &batch.token_view[images.start * view..images.end * view];
+                stepper.write("token_view", Data::F32(views))
+            }
+            false => stepper.write("ids", Data::U32(&batch.ids[images.start * n..images.end * n])),
+        }
+    })
+}
+
+/// Writes what the images of a micro-batch are to be predicted as.
+pub type WriteTargets<'a> = dyn FnMut(&mut Stepper, std::ops::Range<usize>, &MaskedInputs) -> Result<()> + 'a;
+
+/// One update of masked prediction, whatever is predicted; the tickets of `outputs` of each micro-batch.
+///
+/// # Errors
+/// If the device refuses.
+pub fn masked_step(
+    stepper: &mut Stepper,
+    model: &MimModel,
+    recipe: &PretrainRecipe,
+    turn: Turn,
+    batch: &MimBatch,
+    outputs: &[&str],
+    targets: &mut WriteTargets<'_>,
+) -> Result<Vec<Ticket>> {
     let (micro, n) = (recipe.micro_batch(), model.vit.patches());
-    let total = batch.mask.iter().filter(|&&m| m).count();
+    let total = batch.predicted.iter().filter(|&&m| m).count();
     let image = batch.patch_view.len() / recipe.batch;
-    let view = batch.token_view.len() / recipe.batch;
     let mut tickets = Vec::new();
     for m in 0..recipe.accumulate {
-        let range = m * micro..(m + 1) * micro;
-        let mask = &batch.mask[range.start * n..range.end * n];
-        let masked = MaskedInputs::new(mask, n, micro * model.mask_slots, total);
-        stepper.write("image", Data::F32(&batch.patch_view[range.start * image..range.end * image]))?;
-        if batch.ids.is_empty() {
-            let view = &batch.token_view[range.start * view..range.end * view];
-            stepper.write("token_view", Data::F32(view))?;
-        } else {
-            stepper.write("ids", Data::U32(&batch.ids[range.start * n..range.end * n]))?;
-        }
+        let images = m * micro..(m + 1) * micro;
+        let part = images.start * n..images.end * n;
+        let (mask, predicted) = (&batch.mask[part.clone()], &batch.predicted[part]);
+        let masked = MaskedInputs::predicting(mask, predicted, n, micro * model.mask_slots, total);
+        stepper.write("image", Data::F32(&batch.patch_view[images.start * image..images.end * image]))?;
+        targets(stepper, images, &masked)?;
         let plan = stepper.micro();
-        masked.write(stepper.session.as_mut(), plan)?;
+        masked.write_rows(stepper.session.as_mut(), plan)?;
         if model.vit.drop_path > 0.0 {
-            let key = Key::new(seed, Stream::DropPath, i as u32).child(m as u32);
+            let key = Key::new(turn.seed, Stream::DropPath, turn.i as u32).child(m as u32);
             stepper.write("drop_key", Data::U32(&key.0))?;
         }
         stepper.run_micro()?;
-        if report {
-            let names = ["loss", "accuracy", "ids"];
-            let known = if batch.ids.is_empty() { 3 } else { 2 };
-            tickets.push(stepper.session.fetch(plan, &names[..known])?);
+        if turn.report {
+            tickets.push(stepper.session.fetch(plan, outputs)?);
         }
     }
-    stepper.run_update(&recipe.hyper(i))?;
+    stepper.run_update(&recipe.hyper(turn.i))?;
     Ok(tickets)
 }
 
@@ -300,8 +362,10 @@ pub fn evaluate(
     let mut sum = EvalResult::default();
     for batch in batches {
         let images = batch.samples.len();
-        let total = batch.mask.iter().filter(|&&m| m).count();
-        let masked = MaskedInputs::new(&batch.mask, model.vit.patches(), images * model.mask_slots, total);
+        let total = batch.predicted.iter().filter(|&&m| m).count();
+        let slots = images * model.mask_slots;
+        let masked =
+            MaskedInputs::predicting(&batch.mask, &batch.predicted, model.vit.patches(), slots, total);
         session.write(plan, "image", Data::F32(&batch.patch_view))?;
         session.write(plan, "token_view", Data::F32(&batch.token_view))?;
         masked.write(session, plan)?;

@@ -98,7 +98,7 @@ impl SegmentModel {
     ) -> Result<SegmentLogits> {
         let drop_key = match statistics {
             Statistics::Batch => Some(g.input_words("drop_key", &[4])?),
-            Statistics::Running => None,
+            Statistics::Running | Statistics::BatchOnly => None,
         };
         let trunk = backbone(g, &self.vit, VitInputs { image, mask: None, drop_key }, recompute)?;
         segmenter::head(g, &self.vit, &self.head, &trunk, self.classes, HeadMode { statistics, drop_key })

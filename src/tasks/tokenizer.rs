@@ -271,7 +271,10 @@ pub fn decode_plan_from(
 
 /// Options of a plan that reads the tokenizer's parameters from a kind of pages.
 fn reading(weights: PageKind) -> CompileOptions {
-    CompileOptions { read_from: BTreeMap::from([(TOKENIZER.to_string(), weights)]) }
+    CompileOptions {
+        read_from: BTreeMap::from([(TOKENIZER.to_string(), weights)]),
+        ..CompileOptions::default()
+    }
 }
 
 /// Pixel value in 0..1 of a mapped value (beit-spec §3.3).

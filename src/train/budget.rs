@@ -1,11 +1,13 @@
 //! What a run will need, computed before anything is allocated, and the refusal if it cannot fit.
 
+use super::phase_masked;
 use super::phase_tokenizer::Tokenizer;
 use super::stepper::{StepPlans, page_bytes};
-use crate::config::RunConfig;
+use crate::config::{Method, RunConfig};
 use crate::error::{Error, Result};
 use crate::ops::{Caps, Tier};
 use crate::tasks::tokenizer;
+use crate::tasks::views::ViewsModel;
 
 /// The plans of both phases of a run.
 ///
@@ -21,14 +23,42 @@ pub fn all_plans(config: &RunConfig, caps: &Caps) -> Result<(StepPlans, StepPlan
     Ok((t, m))
 }
 
+/// Classes of the head of a plan that is made before pictures are looked at.
+const SOME_CLASSES: usize = 1000;
+
+/// The plans of a run by any method: of its tokenizer's training, if it has one, and of pre-training. A supervised run is
+/// planned with 1000 classes.
+///
+/// # Errors
+/// As [`all_plans`].
+pub fn method_plans(config: &RunConfig, caps: &Caps) -> Result<(Option<StepPlans>, StepPlans)> {
+    match &config.method {
+        Method::Beit => {
+            let (t, m) = all_plans(config, caps)?;
+            Ok((Some(t), m))
+        }
+        Method::Pixels | Method::MaskedPatchColour(_) => Ok((None, phase_masked::plans(config, caps)?)),
+        Method::Dino(_) | Method::MocoV3(_) => {
+            Ok((None, ViewsModel::of(config)?.plans(&config.training, caps)?))
+        }
+        Method::Supervised(_) => {
+            let mut labelled = config.on_labels()?;
+            labelled.classes = (0..SOME_CLASSES).map(|i| i.to_string()).collect();
+            Ok((None, labelled.network().plans(&labelled.training, caps)?))
+        }
+    }
+}
+
 /// Refuses a run whose buffers cannot fit the adapter, with the figure and what would fit.
 ///
 /// # Errors
 /// If a single buffer passes the adapter's limits, or all of them the memory of this machine (CPU session).
 pub fn check_memory(config: &RunConfig, caps: &Caps) -> Result<()> {
-    let (t, m) = all_plans(config, caps)?;
-    check_fits("tokenizer training", &t, caps)?;
-    check_fits("masked pre-training", &m, caps)
+    let (tokenizer, model) = method_plans(config, caps)?;
+    if let Some(t) = &tokenizer {
+        check_fits("tokenizer training", t, caps)?;
+    }
+    check_fits("pre-training", &model, caps)
 }
 
 /// The same for the plans of one kind of training, named `what` in the message.

@@ -1,27 +1,27 @@
 //! Fine-tuning for classification, end to end.
 
 use super::drive::{Drive, Evaluation, Numbers, Work};
-use super::events::{Event, Phase};
-use super::kept::{Kept, fresh_state, start_from};
+use super::events::Phase;
+use super::kept::{Kept, fine_tuned, fresh_state, open_start, start_from, tell_start};
 use super::pictures::Pictures;
 use super::report::{Story, last_facts, reference};
 use super::run::{Job, Outcome, Run, Stand};
 use super::{Stepper, check_fits};
-use crate::config::{Cadence, ClassifyConfig, SCRATCH, to_toml};
+use crate::config::{Cadence, ClassifyConfig, to_toml};
 use crate::data::{
-    ClassBatch, ClassBatches, ClassViews, Loader, LoaderOptions, Samples, check_classes, few_per_class,
-    with_classes,
+    ClassBatch, ClassBatches, ClassViews, Loader, LoaderOptions, Normalization, Samples, check_classes,
+    check_labels, few_per_class, with_classes,
 };
 use crate::error::{Error, Result};
-use crate::interop::{self, Head, ModelFile, Want};
+use crate::interop::{Head, ModelFile};
 use crate::io::hf::{HfPreprocessor, HfSize, preprocessor_config_json, transformers_config_json};
-use crate::models::{RelPos, VitConfig};
 use crate::ops::Caps;
+use crate::pictures::cells::of_normalized;
+use crate::runs::sheet::{Sheet, SheetRow, Tile};
 use crate::session::{HostData, PlanId, Session, Ticket};
 use crate::tasks::classify::{self, Classifier};
 use crate::tasks::ranking::Ranking;
 use serde_json::Value;
-use std::path::Path;
 use std::sync::Arc;
 
 /// Fine-tuning.
@@ -29,12 +29,15 @@ pub const CLASSIFY: Phase = Phase::new("classify", "training the classifier");
 
 /// Held-out images of one evaluation batch.
 const EVAL_BATCH: usize = 64;
+/// Pictures on a contact sheet.
+const SHOWN: usize = 6;
 
 /// Fine-tunes a classifier.
 pub struct Classification {
     config: ClassifyConfig,
     pictures: Pictures,
     start: Option<ModelFile>,
+    phase: Phase,
 }
 
 impl Classification {
@@ -59,17 +62,23 @@ impl Classification {
         }
         let held_out = if config.val.is_empty() { &config.data } else { &config.val };
         let (val, note) = with_classes(pictures.val.clone(), &classes, held_out)?;
+        check_labels(val.as_ref())?;
         pictures.warnings.extend(note);
         pictures.val = val;
         if config.labels_per_class > 0 {
             pictures.train = few_per_class(pictures.train.clone(), config.labels_per_class, config.seed)?;
         }
         config.classes = classes;
-        let start = if fresh { open_start(&config.start)? } else { None };
+        let start = if fresh { classifier_start(&config.start)? } else { None };
         if let Some(model) = &start {
             adopt(&mut config, model, side)?;
         }
-        Ok(Classification { config, pictures, start })
+        Ok(Classification { config, pictures, start, phase: CLASSIFY })
+    }
+
+    /// The same under the name of another phase.
+    pub(super) fn in_phase(self, phase: Phase) -> Self {
+        Classification { phase, ..self }
     }
 
     /// Turns epochs into updates, now that the number of training pictures is known.
@@ -95,31 +104,25 @@ impl Classification {
     }
 }
 
-/// Opens the starting weights, unless training starts from scratch.
-fn open_start(path: &str) -> Result<Option<ModelFile>> {
-    if path == SCRATCH {
-        return Ok(None);
-    }
-    let model = interop::open(Path::new(path), Want::Vit)?;
-    if matches!(model.head()?, Head::Segmenter(_)) {
+/// Opens the starting weights of a classifier, unless training starts from scratch.
+fn classifier_start(path: &str) -> Result<Option<ModelFile>> {
+    let model = open_start(path)?;
+    if let Some(model) = &model
+        && matches!(model.head()?, Head::Segmenter(_))
+    {
         return Err(Error::checkpoint("a segmentation model cannot start a classifier")
             .at(path)
             .expected("a pre-trained model or a classifier")
             .got(model.kind())
             .hint("start from the model that the segmenter was fine-tuned from"));
     }
-    Ok(Some(model))
+    Ok(model)
 }
 
 /// Takes sizes and normalisation from the starting weights.
 fn adopt(config: &mut ClassifyConfig, model: &ModelFile, side: Option<usize>) -> Result<()> {
-    let sizes = model.vit()?.clone();
-    let rel_pos = match sizes.rel_pos {
-        RelPos::None => RelPos::None,
-        RelPos::Shared | RelPos::PerLayer | RelPos::Both => RelPos::PerLayer,
-    };
-    let image = side.map_or(sizes.image, |s| (s, s));
-    config.model = VitConfig { image, rel_pos, drop_path: config.model.drop_path, ..sizes };
+    let sizes = model.vit()?;
+    config.model = fine_tuned(sizes, side.map_or(sizes.image, |s| (s, s)), config.model.drop_path);
     config.augment.mean = model.preprocessing.image_mean.map(|m| m as f32);
     config.augment.std = model.preprocessing.image_std.map(|s| s as f32);
     Ok(())
@@ -136,9 +139,9 @@ impl Job for Classification {
         &self.config.schedule
     }
     fn phases(&mut self, run: &mut Run<'_>) -> Result<Stand> {
-        let found = run.newest(CLASSIFY)?;
+        let found = run.newest(self.phase)?;
         if found.is_none() && self.start.is_none() {
-            self.start = open_start(&self.config.start)?;
+            self.start = classifier_start(&self.config.start)?;
         }
         let mut work = ClassifyWork::new(run, self)?;
         let (first, best) = match found {
@@ -148,13 +151,13 @@ impl Job for Classification {
         let steps = self.config.training.steps;
         let mut loader = self.batches(run.workers, first)?;
         if first < steps && !Drive::new(run, &mut work, first, best)?.train(&mut loader, first)? {
-            return run.stopped(CLASSIFY);
+            return run.stopped(self.phase);
         }
         run.folder.write("classes.json", work.table().as_bytes())?;
-        Ok(Stand { outcome: Outcome::Finished, phase: CLASSIFY, step: steps })
+        Ok(Stand { outcome: Outcome::Finished, phase: self.phase, step: steps })
     }
     fn story(&self, records: &[Value]) -> Story {
-        let (c, n) = (&self.config, self.config.classes.len() as f64);
+        let (c, n, phase) = (&self.config, self.config.classes.len() as f64, self.phase.name());
         Story {
             title: "Fine-tuning for classification".into(),
             subtitle: format!("{} classes of {}, started from {}", c.classes.len(), c.data, c.start),
@@ -167,10 +170,15 @@ impl Job for Classification {
                 ],
             ),
             references: vec![
-                reference("ln C", n.ln(), "loss of a uniform guess", Some("classify/loss")),
-                reference("chance", 1.0 / n, "accuracy of a uniform guess", Some("classify/accuracy")),
+                reference("ln C", n.ln(), "loss of a uniform guess", Some(&format!("{phase}/loss"))),
+                reference(
+                    "chance",
+                    1.0 / n,
+                    "accuracy of a uniform guess",
+                    Some(&format!("{phase}/accuracy")),
+                ),
             ],
-            sheets: vec![],
+            sheets: vec![(self.phase, "Classification", "held-out pictures, and what they are taken for")],
         }
     }
 }
@@ -179,6 +187,7 @@ impl Classification {
     fn batches(&self, workers: usize, first: u64) -> Result<Loader<Result<ClassBatch>>> {
         let (c, p) = (&self.config, &self.pictures);
         let samples = Samples::shuffled(p.train.clone(), c.seed, p.bad.clone())?;
+        let samples = samples.with_repeats(c.augment.repeats);
         let maker = ClassBatches::new(samples, c.training.batch, c.views(true), c.classes.len())?;
         Loader::new(LoaderOptions::new(workers, first, c.training.steps), Arc::new(move |i| maker.make(i)))
     }
@@ -217,7 +226,7 @@ impl ClassifyWork {
         let caps = session.caps();
         let plans = network.plans(&c.training, &caps)?;
         let kept = Kept {
-            phase: CLASSIFY,
+            phase: job.phase,
             plan: plans.micro.hash(),
             data: job.pictures.train.fingerprint(),
             weights: c.training.measured(),
@@ -225,8 +234,7 @@ impl ClassifyWork {
         let mut pages = classify::initial(&plans.layout, c.seed);
         if let Some(model) = &job.start {
             let steps = start_from(model, &c.model, &plans.layout, &mut pages, c.resize)?;
-            let notes = model.notes.iter().cloned().chain(steps);
-            notes.for_each(|text| run.tell(Event::Note(format!("{}: {text}", c.start))));
+            tell_start(run, &c.start, model, steps);
         }
         let state = fresh_state(&plans.layout, &plans.kinds, &pages);
         let mut stepper = Stepper::new(session, plans)?;
@@ -243,6 +251,27 @@ impl ClassifyWork {
         Ok(ClassifyWork { config: c, network, stepper, eval, val, val_images, workers, kept, ranking })
     }
 
+    /// The first held-out pictures, what they are and what the network takes them for.
+    fn sheet(&self, step: u64, batch: &ClassBatch, logits: &[f32]) -> Result<Sheet> {
+        let (c, side) = (&self.config, self.network.vit.image);
+        let n = Normalization { mean: c.augment.mean, std: c.augment.std };
+        let row = |i: usize| {
+            let view = &batch.image[i * side.0 * side.1 * 3..][..side.0 * side.1 * 3];
+            let own = &logits[i * c.classes.len()..][..c.classes.len()];
+            let name = |k: usize| c.classes.get(k).map_or("?", String::as_str);
+            let best = (0..own.len()).fold(0, |best, k| if own[k] > own[best] { k } else { best });
+            let sum: f64 = own.iter().map(|v| f64::from(v - own[best]).exp()).sum();
+            let caption =
+                format!("{}: taken for {} ({:.2})", name(batch.labels[i] as usize), name(best), 1.0 / sum);
+            SheetRow { caption, tiles: vec![Tile::photo(of_normalized(view, side, n))] }
+        };
+        Ok(Sheet {
+            title: format!("held-out pictures after {step} updates"),
+            columns: vec!["picture".into()],
+            rows: (0..SHOWN.min(batch.samples.len())).map(row).collect(),
+        })
+    }
+
     /// Counts of each class in the last evaluation.
     fn table(&self) -> String {
         let rows = self.config.classes.iter().zip(self.ranking.classes());
@@ -255,7 +284,7 @@ impl ClassifyWork {
 impl Work for ClassifyWork {
     type Batch = ClassBatch;
     fn phase(&self) -> Phase {
-        CLASSIFY
+        self.kept.phase
     }
     fn total(&self) -> u64 {
         self.config.training.steps
@@ -286,22 +315,26 @@ impl Work for ClassifyWork {
         }
         (vec![("loss", loss), ("acc1", accuracy), ("lr", self.config.training.lr_at(i))], None)
     }
-    fn evaluate(&mut self, _: u64) -> Result<Evaluation> {
+    fn evaluate(&mut self, step: u64) -> Result<Evaluation> {
         self.ranking = Ranking::new(self.config.classes.len());
         let steps = self.val_images.div_ceil(self.val.batch) as u64;
         let val = self.val.clone();
         let mut loader =
             Loader::new(LoaderOptions::new(self.workers, 0, steps), Arc::new(move |i| val.make(i)))?;
-        let mut first = 0;
+        let (mut first, mut sheet) = (0, None);
         while let Some(batch) = loader.next() {
-            let end = (first + self.val.batch).min(self.val_images);
+            let (batch, end) = (batch??, (first + self.val.batch).min(self.val_images));
             let session = self.stepper.session.as_mut();
-            classify::measure(session, self.eval, &batch??, first..end, &mut self.ranking)?;
+            classify::measure(session, self.eval, &batch, first..end, &mut self.ranking)?;
+            if first == 0 {
+                let logits = session.read(self.eval, "logits")?.f32();
+                sheet = Some(self.sheet(step, &batch, &logits)?.to_png()?);
+            }
             first = end;
         }
         let r = &self.ranking;
         let metrics = vec![("val_loss", r.loss()), ("val_acc1", r.top1()), ("val_acc5", r.top5())];
-        Ok(Evaluation { metrics, score: 1.0 - r.top1(), sheet: None })
+        Ok(Evaluation { metrics, score: 1.0 - r.top1(), sheet })
     }
     fn files(&mut self, step: u64, best: Option<(u64, f64)>) -> Result<Vec<(String, Vec<u8>)>> {
         let mut files = self.kept.files(&mut self.stepper, (step, best), &self.config)?;

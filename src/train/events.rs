@@ -14,8 +14,8 @@ impl Phase {
     /// Training the tokenizer.
     pub const TOKENIZER: Phase =
         Phase { name: "tokenizer", doing: "training the tokenizer", folder: "tokenizer" };
-    /// Masked pre-training.
-    pub const PRETRAIN: Phase = Phase::new("pretrain", "masked pre-training");
+    /// Pre-training of the transformer.
+    pub const PRETRAIN: Phase = Phase::new("pretrain", "pre-training");
 
     /// A phase whose checkpoints are the run's own; `doing` is said when it starts.
     pub const fn new(name: &'static str, doing: &'static str) -> Phase {

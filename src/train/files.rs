@@ -30,15 +30,19 @@ pub fn pages_of(layout: &ParamLayout, tensors: &Tensors) -> Result<Vec<Vec<f32>>
     Ok(pages)
 }
 
-const PREFIXES: [(PageKind, &str); 3] =
-    [(PageKind::Moment1, "exp_avg."), (PageKind::Moment2, "exp_avg_sq."), (PageKind::Param, "param.")];
+const PREFIXES: [(PageKind, &str); 4] = [
+    (PageKind::Moment1, "exp_avg."),
+    (PageKind::Moment2, "exp_avg_sq."),
+    (PageKind::Param, "param."),
+    (PageKind::Ema, "ema."),
+];
 
-/// The optimiser's tensors as a file: moments and control block; with `params` the parameters too (where the weights
-/// file holds averages).
-pub fn optimizer_file(layout: &ParamLayout, state: &State, params: bool) -> Vec<u8> {
+/// The optimiser's tensors as a file: moments, control block, and parameters or averages, whichever the weights file
+/// (which holds those of kind `weights`) does not have.
+pub fn optimizer_file(layout: &ParamLayout, state: &State, weights: PageKind) -> Vec<u8> {
     let mut all = Tensors::new();
     for (kind, prefix) in PREFIXES {
-        if let Some(pages) = state.kind(kind).filter(|_| params || kind != PageKind::Param) {
+        if let Some(pages) = state.kind(kind).filter(|_| kind != weights) {
             all.extend(tensors_of(layout, pages).into_iter().map(|(n, t)| (format!("{prefix}{n}"), t)));
         }
     }

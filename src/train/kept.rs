@@ -5,14 +5,16 @@ use super::files::{optimizer_file, pages_of, read_optimizer, state_limits, tenso
 use super::run::Run;
 use super::state_json::StateJson;
 use super::{State, Stepper};
+use crate::config::SCRATCH;
 use crate::error::Result;
 use crate::graph::{PageKind, ParamLayout};
-use crate::interop::{ModelFile, Resize, adapt};
+use crate::interop::{self, ModelFile, Resize, Want, adapt};
 use crate::io::checkpoint::Found;
 use crate::io::names::{from_transformers, to_transformers};
 use crate::io::tensors::{Tensors, pt_metadata, read_safetensors, write_safetensors};
-use crate::models::VitConfig;
+use crate::models::{RelPos, VitConfig};
 use serde::Serialize;
+use std::path::Path;
 
 /// File of the weights that the public libraries know.
 const MODEL: &str = "model.safetensors";
@@ -52,10 +54,9 @@ impl Kept {
         let mut json = StateJson::new(self.phase, step, config);
         (json.best, json.plan, json.layout) = (best, self.plan.clone(), layout.hash());
         json.data = self.data.clone();
-        let averaged = self.weights == PageKind::Ema;
         let mut files = vec![
             (MODEL.to_string(), write_safetensors(&to_transformers(known)?, &pt_metadata())),
-            ("optimizer.safetensors".into(), optimizer_file(layout, &state, averaged)),
+            ("optimizer.safetensors".into(), optimizer_file(layout, &state, self.weights)),
             ("state.json".into(), json.to_bytes()),
         ];
         if !heads.is_empty() {
@@ -116,6 +117,32 @@ pub fn start_from(
         pages[v.page][v.offset..v.offset + v.elements()].copy_from_slice(tensor.as_f32()?);
     }
     Ok(adapted.steps)
+}
+
+/// Opens what the weights start from, unless that is nothing.
+///
+/// # Errors
+/// If it is no transformer.
+pub fn open_start(path: &str) -> Result<Option<ModelFile>> {
+    match path {
+        SCRATCH => Ok(None),
+        _ => interop::open(Path::new(path), Want::Vit).map(Some),
+    }
+}
+
+/// Sizes of a starting model on pictures of `image`, fine-tuned: a table in each block instead of a shared one.
+pub fn fine_tuned(sizes: &VitConfig, image: (usize, usize), drop_path: f32) -> VitConfig {
+    let rel_pos = match sizes.rel_pos {
+        RelPos::None => RelPos::None,
+        RelPos::Shared | RelPos::PerLayer | RelPos::Both => RelPos::PerLayer,
+    };
+    VitConfig { image, rel_pos, drop_path, ..sizes.clone() }
+}
+
+/// Tells a run what was done to the weights that it starts from.
+pub fn tell_start(run: &mut Run<'_>, name: &str, model: &ModelFile, steps: Vec<String>) {
+    let notes = model.notes.iter().cloned().chain(steps);
+    notes.for_each(|text| run.tell(Event::Note(format!("{name}: {text}"))));
 }
 
 /// The state of a store at the beginning of training from these parameters.

@@ -1,7 +1,7 @@
 //! Training: steps on a session, the loop around them, checkpoints, runs.
 
 mod stepper;
-pub use stepper::{State, StepOptions, StepPlans, Stepper, page_bytes};
+pub use stepper::{AVERAGE, State, StepOptions, StepPlans, Stepper, page_bytes, with_average};
 
 #[cfg(feature = "cli")]
 mod budget;
@@ -14,9 +14,13 @@ pub mod files;
 #[cfg(feature = "cli")]
 mod kept;
 #[cfg(feature = "cli")]
+mod phase_masked;
+#[cfg(feature = "cli")]
 mod phase_pretrain;
 #[cfg(feature = "cli")]
 mod phase_tokenizer;
+#[cfg(feature = "cli")]
+mod phase_views;
 #[cfg(feature = "cli")]
 mod pictures;
 #[cfg(feature = "cli")]
@@ -32,12 +36,14 @@ mod sheets;
 #[cfg(feature = "cli")]
 mod state_json;
 #[cfg(feature = "cli")]
+mod supervised;
+#[cfg(feature = "cli")]
 mod token_cache;
 #[cfg(feature = "cli")]
 mod tokenizer_run;
 
 #[cfg(feature = "cli")]
-pub use budget::{all_plans, check_fits, check_memory};
+pub use budget::{all_plans, check_fits, check_memory, method_plans};
 #[cfg(feature = "cli")]
 pub use classification::{CLASSIFY, Classification};
 #[cfg(feature = "cli")]
@@ -56,6 +62,8 @@ pub use report::Story;
 pub use run::{Job, MakeSession, Outcome, Run, RunOptions, Stand};
 #[cfg(feature = "cli")]
 pub use segmentation::{SEGMENT, Segmentation};
+#[cfg(feature = "cli")]
+pub use supervised::Supervised;
 #[cfg(feature = "cli")]
 pub use tokenizer_run::{TokenizerConfig, TokenizerTraining};
 

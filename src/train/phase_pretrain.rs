@@ -4,7 +4,7 @@ use super::drive::{Drive, Evaluation, Numbers, Work};
 use super::events::{Event, Phase};
 use super::files::{optimizer_file, pages_of, read_optimizer, state_limits, tensors_of};
 use super::phase_tokenizer::{SIZES, Tokenizer, WEIGHTS, sizes_json};
-use super::pretraining::Pretraining;
+use super::pretraining::{Pretraining, model_files};
 use super::run::Run;
 use super::sheets::{ReconstructionInputs, reconstruction_sheet};
 use super::state_json::StateJson;
@@ -14,7 +14,6 @@ use crate::data::{Loader, LoaderOptions, MimBatch, MimBatches, Samples, TokenBat
 use crate::error::Result;
 use crate::graph::PageKind;
 use crate::io::checkpoint;
-use crate::io::hf::{HfPreprocessor, preprocessor_config_json, transformers_config_json};
 use crate::io::names::{from_transformers, to_transformers};
 use crate::io::tensors::{pt_metadata, read_safetensors, write_safetensors};
 use crate::models::mim::TOKENIZER;
@@ -104,7 +103,7 @@ fn baselines_json(b: &Baselines, ln_v: f64) -> serde_json::Value {
 fn batches(job: &Pretraining) -> Result<MimBatches> {
     let c = &job.config;
     let samples = Samples::shuffled(job.pictures.train.clone(), c.seed, job.pictures.bad.clone())?;
-    MimBatches::new(samples, c.training.batch, c.views(true), c.mask_spec())
+    MimBatches::new(samples, c.training.batch, c.views(true), c.masking())
 }
 
 impl PretrainWork {
@@ -137,7 +136,7 @@ impl PretrainWork {
         let plan = decode_plan(&c.tokenizer, &tokenizer.layout, c.model.grid(), batch, &caps)?;
         let decode = stepper.session.load(Arc::new(plan))?;
         let samples = Samples::in_order(pictures.val.clone(), c.seed, pictures.bad.clone())?;
-        let maker = MimBatches::new(samples, batch, c.views(false), c.mask_spec())?;
+        let maker = MimBatches::new(samples, batch, c.views(false), c.masking())?;
         let val = (0..(images / batch) as u64).map(|i| maker.make(i)).collect::<Result<_>>()?;
         let baselines = token_baselines(run.workers, job, &tokenizer, &mut stepper)?;
         let tokenizer_hash = tokenizer.hash()?;
@@ -225,8 +224,8 @@ impl Work for PretrainWork {
     }
     fn step(&mut self, i: u64, batch: &MimBatch, report: bool) -> Result<Vec<Ticket>> {
         let c = &self.config;
-        let mut tickets =
-            pretrain::step(&mut self.stepper, &self.model, &c.training, c.seed, i, batch, report)?;
+        let turn = pretrain::Turn { seed: c.seed, i, report };
+        let mut tickets = pretrain::step(&mut self.stepper, &self.model, &c.training, turn, batch)?;
         if report {
             tickets.push(self.stepper.fetch_control()?);
         }
@@ -283,28 +282,19 @@ impl Work for PretrainWork {
         let mut json = StateJson::new(Phase::PRETRAIN, step, &self.config);
         (json.best, json.plan, json.layout) = (best, self.plan_hash.clone(), layout.hash());
         (json.data, json.tokenizer) = (self.fingerprint.clone(), Some(self.tokenizer_hash.clone()));
-        Ok(vec![
+        let mut files = model_files(&self.config);
+        files.extend([
             ("model.safetensors".into(), write_safetensors(&weights, &pt_metadata())),
-            ("config.json".into(), transformers_config_json(&self.config.model.to_hf()).into_bytes()),
-            ("preprocessor_config.json".into(), preprocessor_config_json(&self.preprocessor()).into_bytes()),
             (WEIGHTS.into(), self.tokenizer.weights()?),
             (SIZES.into(), sizes_json(&self.tokenizer.config)),
-            ("optimizer.safetensors".into(), optimizer_file(&layout, &state, false)),
+            ("optimizer.safetensors".into(), optimizer_file(&layout, &state, PageKind::Param)),
             ("state.json".into(), json.to_bytes()),
-        ])
+        ]);
+        Ok(files)
     }
 }
 
 impl PretrainWork {
-    fn preprocessor(&self) -> HfPreprocessor {
-        let n = self.config.normalization();
-        HfPreprocessor {
-            image_mean: n.mean.map(f64::from),
-            image_std: n.std.map(f64::from),
-            ..HfPreprocessor::square(self.config.model.image.0)
-        }
-    }
-
     /// Original, corrupted, reconstructed, and the tokenizer's own reconstruction, of the last evaluated batch.
     fn sheet(&mut self, step: u64, e: &pretrain::EvalResult) -> Result<crate::runs::sheet::Sheet> {
         let Some(batch) = self.val.last() else { return Ok(crate::runs::sheet::Sheet::default()) };
@@ -312,7 +302,7 @@ impl PretrainWork {
         let ids = session.read(self.eval, "ids")?.u32();
         let predicted = session.read(self.eval, "predicted")?.u32();
         let mut filled = ids.clone();
-        for (slot, p) in (0..batch.mask.len()).filter(|&p| batch.mask[p]).enumerate() {
+        for (slot, p) in (0..batch.predicted.len()).filter(|&p| batch.predicted[p]).enumerate() {
             filled[p] = predicted.get(slot).copied().unwrap_or(0);
         }
         let mut decode = |ids: &[u32]| -> Result<Vec<f32>> {
@@ -323,7 +313,7 @@ impl PretrainWork {
         let (filled_pixels, ceiling) = (decode(&filled)?, decode(&ids)?);
         reconstruction_sheet(&ReconstructionInputs {
             view: &batch.token_view,
-            mask: &batch.mask,
+            mask: &batch.predicted,
             side: self.config.token_side(),
             cell: self.config.tokenizer.stride(),
             filled: &filled_pixels,

@@ -257,7 +257,7 @@ impl Work for TokenizerWork {
         Ok(vec![
             (WEIGHTS.into(), tokenizer.weights()?),
             (SIZES.into(), sizes_json(&tokenizer.config)),
-            ("optimizer.safetensors".into(), optimizer_file(&layout, &state, true)),
+            ("optimizer.safetensors".into(), optimizer_file(&layout, &state, PageKind::Ema)),
             ("state.json".into(), json.to_bytes()),
         ])
     }

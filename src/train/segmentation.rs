@@ -1,22 +1,21 @@
 //! Fine-tuning for segmentation, end to end.
 
 use super::drive::{Drive, Evaluation, Numbers, Work};
-use super::events::{Event, Phase};
-use super::kept::{Kept, fresh_state, start_from};
+use super::events::Phase;
+use super::kept::{Kept, fine_tuned, fresh_state, open_start, start_from, tell_start};
 use super::pictures::{BAD_SHARE, Pictures};
 use super::report::{Story, last_facts, reference};
 use super::run::{Job, Outcome, Run, Stand};
 use super::{State, Stepper, check_fits};
-use crate::config::{Cadence, SCRATCH, SegmentConfig, TaskConfig, to_toml};
+use crate::config::{Cadence, SegmentConfig, TaskConfig, to_toml};
 use crate::data::segment::{SegmentBatch, SegmentBatches, SegmentViews, open_segments};
-use crate::data::{BadSamples, Loader, LoaderOptions, Samples, Source};
+use crate::data::{BadSamples, Loader, LoaderOptions, Samples, Source, few};
 use crate::error::Result;
 use crate::graph::PageKind;
-use crate::interop::{self, ModelFile, Resize, Want};
+use crate::interop::{ModelFile, Resize};
 use crate::io::hf::{HfPreprocessor, preprocessor_config_json, transformers_config_json};
 use crate::models::segmenter::SegmentHead;
 use crate::models::upernet::UperNetConfig;
-use crate::models::{RelPos, VitConfig};
 use crate::ops::Caps;
 use crate::runs::sheet::{Sheet, SheetRow, Tile};
 use crate::segmenter::{self, Description};
@@ -25,7 +24,6 @@ use crate::tasks::confusion::Confusion;
 use crate::tasks::segment::{self, SegmentModel};
 use crate::tasks::sliding::Segmenter;
 use serde_json::Value;
-use std::path::Path;
 use std::sync::Arc;
 
 /// Fine-tuning.
@@ -52,7 +50,11 @@ impl Segmentation {
     pub fn pictures(config: &SegmentConfig) -> Result<Pictures> {
         let found = open_segments(&config.choice())?;
         let bad = Arc::new(BadSamples::new(BAD_SHARE));
-        Ok(Pictures { train: found.train, val: found.val, bad, warnings: found.warnings })
+        let train = match config.train_images {
+            0 => found.train,
+            n => few(found.train, n, config.seed),
+        };
+        Ok(Pictures { train, val: found.val, bad, warnings: found.warnings })
     }
 
     /// For a fresh run opens what the weights start from and makes the config complete; `side` is the picture side
@@ -95,23 +97,12 @@ impl Segmentation {
     }
 }
 
-fn open_start(path: &str) -> Result<Option<ModelFile>> {
-    match path {
-        SCRATCH => Ok(None),
-        _ => interop::open(Path::new(path), Want::Vit).map(Some),
-    }
-}
-
 /// Takes the sizes of the backbone from the starting weights; the head keeps its kind and grows with it.
 fn adopt(config: &mut SegmentConfig, model: &ModelFile, side: Option<usize>) -> Result<()> {
-    let sizes = model.vit()?.clone();
-    let rel_pos = match sizes.rel_pos {
-        RelPos::Shared | RelPos::Both => RelPos::PerLayer,
-        other => other,
-    };
+    let sizes = model.vit()?;
     let side = side.unwrap_or(config.model.image.0).next_multiple_of(sizes.patch);
-    let before = config.model.clone();
-    config.model = VitConfig { image: (side, side), rel_pos, drop_path: before.drop_path, ..sizes };
+    let adopted = fine_tuned(sizes, (side, side), config.model.drop_path);
+    let before = std::mem::replace(&mut config.model, adopted);
     if let SegmentHead::Upernet(head) = &mut config.head
         && (before.width, before.depth) != (config.model.width, config.model.depth)
     {
@@ -221,8 +212,7 @@ impl SegmentWork {
         let mut pages = initial.kind(PageKind::Param).unwrap_or_default().to_vec();
         if let Some(model) = &job.start {
             let steps = start_from(model, &c.model, &plans.layout, &mut pages, Resize::default())?;
-            let notes = model.notes.iter().cloned().chain(steps);
-            notes.for_each(|text| run.tell(Event::Note(format!("{}: {text}", c.start))));
+            tell_start(run, &c.start, model, steps);
         }
         let state = fresh_state(&plans.layout, &plans.kinds, &pages);
         let mut stepper = Stepper::new(session, plans)?;

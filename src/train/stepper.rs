@@ -6,6 +6,7 @@ use crate::ops::{CONTROL_LEN, Caps, Hyper};
 use crate::optim::{Decay, Rates, bind_gradients, group_table, update_graph};
 use crate::plan::{CompileOptions, Plan, compile};
 use crate::session::{Data, PlanId, Session};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Pages of parameters stay within one storage binding and one buffer.
@@ -16,6 +17,15 @@ pub fn page_bytes(caps: &Caps) -> u64 {
 /// The kinds of pages a trained store has.
 pub const TRAINED: [PageKind; 6] =
     [PageKind::Param, PageKind::Grad, PageKind::Moment1, PageKind::Moment2, PageKind::Ema, PageKind::Control];
+
+/// Store that stands for the moving average of the trained store's weights: a teacher that follows its student.
+pub const AVERAGE: &str = "average";
+
+/// How a graph that reads `store` and its [`AVERAGE`] is compiled.
+pub fn with_average(store: &str) -> CompileOptions {
+    let average = (AVERAGE.to_string(), (store.to_string(), PageKind::Ema));
+    CompileOptions { stand_ins: BTreeMap::from([average]), ..CompileOptions::default() }
+}
 
 /// The plans of a training step, before anything is allocated.
 #[derive(Debug, Clone)]
@@ -50,7 +60,7 @@ pub struct StepOptions {
 impl StepPlans {
     /// Draws the gradients of `loss` with respect to all parameters of `store` and compiles both plans.
     ///
-    /// `frozen` are the layouts of other stores that the graph reads.
+    /// `frozen` are the layouts of other stores that the graph reads; it may read its own [`AVERAGE`] if one is kept.
     ///
     /// # Errors
     /// If drawing or compiling fails.
@@ -72,7 +82,7 @@ impl StepPlans {
         bind_gradients(&mut graph, &layout, &named, options.accumulate > 1)?;
         let mut layouts = vec![&layout];
         layouts.extend_from_slice(frozen);
-        let micro = compile(name, &graph, &layouts, caps, &CompileOptions::default())?;
+        let micro = compile(name, &graph, &layouts, caps, &with_average(store))?;
         let update_graph = update_graph(&layout, options.ema, options.accumulate > 1)?;
         let update =
             compile(&format!("{name} update"), &update_graph, &[&layout], caps, &CompileOptions::default())?;
@@ -131,6 +141,7 @@ pub struct Stepper {
     micro: PlanId,
     update: PlanId,
     kinds: Vec<PageKind>,
+    decay: Decay,
 }
 
 impl Stepper {
@@ -140,13 +151,22 @@ impl Stepper {
     /// If the device refuses.
     pub fn new(mut session: Box<dyn Session>, plans: StepPlans) -> Result<Stepper> {
         session.add_store(&plans.layout, &plans.kinds)?;
-        let tables = group_table(&plans.layout, plans.decay, plans.rates);
         let micro = session.load(Arc::new(plans.micro))?;
         let update = session.load(Arc::new(plans.update))?;
-        for (page, table) in tables.iter().enumerate() {
-            session.write(update, &format!("groups.{page}"), Data::F32(table))?;
+        let StepPlans { layout, kinds, decay, rates, .. } = plans;
+        let mut stepper = Stepper { session, layout, micro, update, kinds, decay };
+        stepper.set_rates(rates)?;
+        Ok(stepper)
+    }
+    /// Changes the relative learning rates from the next update on.
+    ///
+    /// # Errors
+    /// If the device refuses.
+    pub fn set_rates(&mut self, rates: Rates) -> Result<()> {
+        for (page, table) in group_table(&self.layout, self.decay, rates).iter().enumerate() {
+            self.session.write(self.update, &format!("groups.{page}"), Data::F32(table))?;
         }
-        Ok(Stepper { session, layout: plans.layout, micro, update, kinds: plans.kinds })
+        Ok(())
     }
     /// Writes an input of the micro-batch plan.
     ///

@@ -5,7 +5,7 @@ mod process;
 mod soak;
 
 use super::settings::Settings;
-use crate::config::RunConfig;
+use crate::config::{Method, RunConfig};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::graph::PageKind;
@@ -130,6 +130,12 @@ fn preset_step(args: &Args, session: Box<dyn Session>) -> Result<Measurement> {
     let mut config = args.settings.merged()?;
     if args.settings.batch_size.is_some() && args.settings.accumulate.is_none() {
         config.training.accumulate = 1;
+    }
+    if config.method != Method::Beit {
+        return Err(Error::config("bench times the step of BEiT")
+            .at("--method")
+            .got(config.method.name())
+            .hint("`beit plan --method` says what a step of another method does"));
     }
     let (_, plans) = crate::train::all_plans(&config, &session.caps())?;
     let about = About {

@@ -2,12 +2,11 @@
 
 use super::settings::Settings;
 use crate::cli::launch::{Command, RunFlags, launch};
+use crate::cli::overrides::last_numbers;
 use crate::config::ClassifyConfig;
 use crate::error::Result;
 use crate::ops::Caps;
-use crate::runs::{METRICS, read_records};
 use crate::train::{Classification, Job, Pictures};
-use serde_json::Value;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -59,16 +58,8 @@ impl Command for Args {
         Ok(Box::new(job))
     }
     fn print_result(&self, dir: &Path) -> Result<()> {
-        let records = read_records(&dir.join(METRICS))?;
-        let get = |key: &str| {
-            records.iter().rev().find_map(|r| r.get(key).and_then(Value::as_f64)).unwrap_or(f64::NAN)
-        };
-        println!(
-            "held-out pictures: top-1 {:.4}, top-5 {:.4}, loss {:.4}",
-            get("val_acc1"),
-            get("val_acc5"),
-            get("val_loss")
-        );
+        let [top1, top5, loss] = last_numbers(dir, ["val_acc1", "val_acc5", "val_loss"])?;
+        println!("held-out pictures: top-1 {top1:.4}, top-5 {top5:.4}, loss {loss:.4}");
         println!("by class: {}", dir.join("classes.json").display());
         println!("report: {}", dir.join(crate::runs::REPORT).display());
         Ok(())

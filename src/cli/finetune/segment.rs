@@ -1,14 +1,13 @@
 //! `beit finetune segment`.
 
 use crate::cli::launch::{Command, RunFlags, launch};
-use crate::config::{PRESETS, SegmentConfig, TaskConfig, merge_file, segment_preset};
-use crate::error::{Error, Result};
+use crate::cli::overrides::{any_given, from_preset, last_numbers, set, with_file};
+use crate::config::{SegmentConfig, TaskConfig, segment_preset};
+use crate::error::Result;
 use crate::models::segmenter::SegmentHead;
 use crate::models::setr::SetrConfig;
 use crate::ops::Caps;
-use crate::runs::{METRICS, read_records};
 use crate::train::{Job, Pictures, Segmentation};
-use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -109,6 +108,9 @@ struct Settings {
     /// Do not change colours
     #[arg(long)]
     no_photometric: bool,
+    /// Train on so many pictures only, drawn at random
+    #[arg(long, value_name = "N")]
+    train_images: Option<usize>,
     /// Held-out pictures that are looked at in an evaluation, at most
     #[arg(long, value_name = "N")]
     val_images: Option<usize>,
@@ -124,29 +126,17 @@ impl Settings {
     fn given(&self) -> bool {
         let mut without = self.clone();
         without.save_every = None;
-        format!("{without:?}") != format!("{:?}", Settings::default())
+        any_given(&without)
     }
 
     fn merged(&self) -> Result<SegmentConfig> {
-        let name = self.preset.as_deref().unwrap_or("nano");
-        let mut c = segment_preset(name).map_err(|e| e.at("--preset").expected(PRESETS.join(", ")))?;
-        if let Some(path) = &self.config {
-            let text = std::fs::read_to_string(path).map_err(|e| {
-                Error::config("cannot read the config file").at(path.display().to_string()).got(e.to_string())
-            })?;
-            c = merge_file(&c, &text, &path.display().to_string())?;
-        }
+        let mut c = with_file(from_preset(self.preset.as_ref(), segment_preset)?, self.config.as_ref())?;
         self.apply(&mut c);
         c.check()?;
         Ok(c)
     }
 
     fn apply(&self, c: &mut SegmentConfig) {
-        fn set<T: Clone>(to: &mut T, from: &Option<T>) {
-            if let Some(v) = from {
-                *to = v.clone();
-            }
-        }
         set(&mut c.start, &self.model);
         set(&mut c.data, &self.data);
         set(&mut c.labels, &self.labels);
@@ -165,6 +155,7 @@ impl Settings {
         set(&mut c.training.clip, &self.clip_grad);
         set(&mut c.model.drop_path, &self.drop_path);
         set(&mut c.val_images, &self.val_images);
+        set(&mut c.train_images, &self.train_images);
         set(&mut c.schedule.save_every, &self.save_every);
         set(&mut c.schedule.eval_every, &self.eval_every);
         c.reduce_zero_label |= self.reduce_zero_label;
@@ -222,16 +213,8 @@ impl Command for Args {
         Ok(Box::new(job))
     }
     fn print_result(&self, dir: &Path) -> Result<()> {
-        let records = read_records(&dir.join(METRICS))?;
-        let get = |key: &str| {
-            records.iter().rev().find_map(|r| r.get(key).and_then(Value::as_f64)).unwrap_or(f64::NAN)
-        };
-        println!(
-            "held-out pictures: mIoU {:.4}, mean accuracy {:.4}, pixel accuracy {:.4}",
-            get("val_miou"),
-            get("val_macc"),
-            get("val_aacc")
-        );
+        let [miou, macc, aacc] = last_numbers(dir, ["val_miou", "val_macc", "val_aacc"])?;
+        println!("held-out pictures: mIoU {miou:.4}, mean accuracy {macc:.4}, pixel accuracy {aacc:.4}");
         println!("by class: {}", dir.join("classes.json").display());
         println!("report: {}", dir.join(crate::runs::REPORT).display());
         Ok(())

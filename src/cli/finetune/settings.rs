@@ -1,6 +1,7 @@
 //! Flags of `beit finetune classify`. Preset first, then the file, then flags.
 
-use crate::config::{ClassifyConfig, PRESETS, SCRATCH, TaskConfig, merge_file};
+use crate::cli::overrides::{any_given, from_preset, named, set, with_file};
+use crate::config::{ClassifyConfig, SCRATCH, TaskConfig};
 use crate::data::RandAugment;
 use crate::error::{Error, Result};
 use std::path::PathBuf;
@@ -102,6 +103,9 @@ pub struct Settings {
     /// Probability of CutMix where both are on
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub mixup_switch_prob: Option<f64>,
+    /// Repeated augmentation: every picture comes N times in a row with other changes
+    #[arg(long, value_name = "N")]
+    pub repeated_aug: Option<usize>,
     /// Label smoothing
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub smoothing: Option<f64>,
@@ -128,31 +132,12 @@ pub struct Settings {
     pub eval_every: Option<u64>,
 }
 
-fn set<T: Clone>(to: &mut T, from: &Option<T>) {
-    if let Some(v) = from {
-        *to = v.clone();
-    }
-}
-
-/// A value of an enumeration by the name that config files use.
-fn named<T: serde::de::DeserializeOwned>(
-    to: &mut T,
-    from: &Option<String>,
-    flag: &str,
-    names: &str,
-) -> Result<()> {
-    let Some(name) = from else { return Ok(()) };
-    *to = serde_json::from_value(name.as_str().into())
-        .map_err(|_| Error::config("no such value").at(flag).expected(names).got(name.clone()))?;
-    Ok(())
-}
-
 impl Settings {
     /// Whether any flag that changes training was given.
     pub fn given(&self) -> bool {
         let mut without = self.clone();
         without.save_every = None;
-        format!("{without:?}") != format!("{:?}", Settings::default())
+        any_given(&without)
     }
 
     /// The merged config.
@@ -160,15 +145,8 @@ impl Settings {
     /// # Errors
     /// If a file cannot be read or a value cannot work.
     pub fn merged(&self) -> Result<ClassifyConfig> {
-        let name = self.preset.as_deref().unwrap_or("nano");
-        let mut c =
-            ClassifyConfig::preset(name).map_err(|e| e.at("--preset").expected(PRESETS.join(", ")))?;
-        if let Some(path) = &self.config {
-            let text = std::fs::read_to_string(path).map_err(|e| {
-                Error::config("cannot read the config file").at(path.display().to_string()).got(e.to_string())
-            })?;
-            c = merge_file(&c, &text, &path.display().to_string())?;
-        }
+        let preset = from_preset(self.preset.as_ref(), ClassifyConfig::preset)?;
+        let mut c = with_file(preset, self.config.as_ref())?;
         // lower rates for lower layers keep what pre-training taught them; from scratch there is nothing to keep
         if self.model.as_deref().unwrap_or(&c.start) == SCRATCH && self.config.is_none() {
             c.training.layer_decay = 1.0;
@@ -220,6 +198,7 @@ impl Settings {
         set(&mut a.mixing.probability, &self.mixup_prob);
         set(&mut a.mixing.switch, &self.mixup_switch_prob);
         set(&mut a.smoothing, &self.smoothing);
+        set(&mut a.repeats, &self.repeated_aug);
         set(&mut a.erasing, &self.reprob);
         set(&mut a.jitter, &self.jitter);
         set(&mut a.min_scale, &self.min_scale);

@@ -1,6 +1,7 @@
 //! Random scale, crop, flip and colours of a picture and its label map together (beit-spec §7.6).
 
 use super::LabelMap;
+use crate::data::jitter::recolour;
 use crate::data::picture::Picture;
 use crate::data::resize::{Filter, resize};
 use crate::rng::{Draws, Key};
@@ -120,40 +121,14 @@ fn distort(picture: &mut Picture, draws: &mut Draws) {
             rgb = rgb.map(|v| byte(v * contrast));
         }
         if saturation != 1.0 || hue != 0.0 {
-            rgb = recolour(rgb, saturation, hue);
+            // the recipe counts hue in steps of two degrees
+            rgb = recolour(rgb, saturation, 2.0 * hue);
         }
         if !first {
             rgb = rgb.map(|v| byte(v * contrast));
         }
         pixel.iter_mut().zip(rgb).for_each(|(p, v)| *p = v.round() as u8);
     }
-}
-
-/// Multiplies the saturation and turns the hue by degrees (the recipe counts hue in steps of two degrees).
-fn recolour([r, g, b]: [f32; 3], saturation: f32, hue: f32) -> [f32; 3] {
-    let (most, least) = (r.max(g).max(b), r.min(g).min(b));
-    let chroma = most - least;
-    let sector = if chroma == 0.0 {
-        0.0
-    } else if most == r {
-        ((g - b) / chroma).rem_euclid(6.0)
-    } else if most == g {
-        (b - r) / chroma + 2.0
-    } else {
-        (r - g) / chroma + 4.0
-    };
-    let sector = (sector + hue * 2.0 / 60.0).rem_euclid(6.0);
-    let chroma = (chroma * saturation).min(most);
-    let x = chroma * (1.0 - (sector % 2.0 - 1.0).abs());
-    let rgb = match sector as u8 {
-        0 => [chroma, x, 0.0],
-        1 => [x, chroma, 0.0],
-        2 => [0.0, chroma, x],
-        3 => [0.0, x, chroma],
-        4 => [x, 0.0, chroma],
-        _ => [chroma, 0.0, x],
-    };
-    rgb.map(|v| v + most - chroma)
 }
 
 #[cfg(test)]
@@ -192,7 +167,7 @@ mod tests {
     #[test]
     fn colours_change_and_grey_stays_grey() {
         assert_eq!(recolour([90.0, 90.0, 90.0], 1.4, 9.0), [90.0; 3]);
-        let turned = recolour([200.0, 0.0, 0.0], 1.0, 60.0);
+        let turned = recolour([200.0, 0.0, 0.0], 1.0, 120.0);
         assert!((turned[1] - 200.0).abs() < 1e-3 && turned[0] < 1e-3, "{turned:?}");
         let (mut picture, _) = marked(16, 16);
         let before = picture.clone();

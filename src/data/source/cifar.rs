@@ -76,6 +76,22 @@ impl Cifar {
         open.read_exact(&mut bytes).map_err(failed)?;
         Ok(bytes)
     }
+
+    /// The label byte of every record, without the pictures.
+    fn label_column(&self) -> std::io::Result<Vec<u8>> {
+        let mut labels = Vec::with_capacity(self.len());
+        for file in &self.files {
+            let mut open = File::open(&file.path)?;
+            for number in 0..file.records {
+                let last = number * (self.label_bytes + PIXELS) + self.label_bytes - 1;
+                open.seek(SeekFrom::Start(last as u64))?;
+                let mut byte = [0];
+                open.read_exact(&mut byte)?;
+                labels.extend(byte);
+            }
+        }
+        Ok(labels)
+    }
 }
 
 impl Source for Cifar {
@@ -99,6 +115,11 @@ impl Source for Cifar {
 
     fn classes(&self) -> &[String] {
         &self.classes
+    }
+
+    fn labels(&self) -> Option<Vec<Option<u32>>> {
+        let all = self.label_column().ok()?;
+        Some(all.into_iter().map(|l| Some(u32::from(l))).collect())
     }
 
     fn fingerprint(&self) -> String {

@@ -45,7 +45,24 @@ pub fn check_classes(source: &dyn Source, spec: &str) -> Result<()> {
             .at(empty.display().to_string())
             .hint("remove the folder, or put pictures there"));
     }
-    let Some(labels) = source.labels() else { return Ok(()) };
+    let Some(labels) = check_labels(source)? else { return Ok(()) };
+    let mut counts = vec![0u64; classes.len()];
+    labels.iter().flatten().for_each(|&l| counts[l as usize] += 1);
+    let empty = classes.iter().zip(&counts).filter(|(_, n)| **n == 0).map(|(name, _)| name);
+    let empty = some_of(empty);
+    if empty.is_empty() {
+        return Ok(());
+    }
+    Err(Error::data("classes without training pictures").at(spec).got(empty))
+}
+
+/// Checks that every picture has a label that is a class, and gives the labels, where they are known without decoding.
+///
+/// # Errors
+/// A data error that names the first picture.
+pub fn check_labels(source: &dyn Source) -> Result<Option<Vec<Option<u32>>>> {
+    let classes = source.classes();
+    let Some(labels) = source.labels() else { return Ok(None) };
     if let Some(i) = labels.iter().position(Option::is_none) {
         let missing = labels.iter().filter(|l| l.is_none()).count();
         let e = Error::data("pictures without labels").at(source.name(i));
@@ -55,16 +72,11 @@ pub fn check_classes(source: &dyn Source, spec: &str) -> Result<()> {
     }
     if let Some(i) = labels.iter().position(|l| l.is_some_and(|l| l as usize >= classes.len())) {
         let e = Error::data("a label out of range").at(source.name(i));
-        return Err(e.expected(format!("0 to {}", classes.len() - 1)).got(format!("{:?}", labels[i])));
+        return Err(e
+            .expected(format!("0 to {}", classes.len() - 1))
+            .got(labels[i].map_or(String::new(), |l| l.to_string())));
     }
-    let mut counts = vec![0u64; classes.len()];
-    labels.iter().flatten().for_each(|&l| counts[l as usize] += 1);
-    let empty = classes.iter().zip(&counts).filter(|(_, n)| **n == 0).map(|(name, _)| name);
-    let empty = some_of(empty);
-    if empty.is_empty() {
-        return Ok(());
-    }
-    Err(Error::data("classes without training pictures").at(spec).got(empty))
+    Ok(Some(labels))
 }
 
 /// Folders below `root` in which there is nothing at all.
@@ -165,17 +177,31 @@ impl Source for Renumbered {
     }
 }
 
+/// All numbers below `len` in a random order under the seed.
+fn random_order(len: usize, seed: u64) -> Vec<usize> {
+    let mut draws = Key::new(seed, Stream::Shuffle, u32::MAX - 1).draws();
+    let mut order: Vec<usize> = (0..len).collect();
+    for i in 0..order.len().saturating_sub(1) {
+        let other = i + draws.below(order.len() - i);
+        order.swap(i, other);
+    }
+    order
+}
+
+/// At most `count` pictures, drawn at random under the seed, in the order of the source.
+pub fn few(source: Arc<dyn Source>, count: usize, seed: u64) -> Arc<dyn Source> {
+    let mut kept = random_order(source.len(), seed);
+    kept.truncate(count);
+    kept.sort_unstable();
+    Arc::new(Subset::new(source, kept))
+}
+
 /// At most `count` pictures of each class, drawn at random under the seed, in the order of the source.
 ///
 /// # Errors
 /// If pictures that must be decoded for their label cannot be read.
 pub fn few_per_class(source: Arc<dyn Source>, count: usize, seed: u64) -> Result<Arc<dyn Source>> {
-    let mut draws = Key::new(seed, Stream::Shuffle, u32::MAX - 1).draws();
-    let mut order: Vec<usize> = (0..source.len()).collect();
-    for i in 0..order.len().saturating_sub(1) {
-        let other = i + draws.below(order.len() - i);
-        order.swap(i, other);
-    }
+    let order = random_order(source.len(), seed);
     let known = source.labels();
     let mut left = vec![count; source.classes().len()];
     let mut kept = Vec::new();

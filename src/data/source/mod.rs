@@ -12,7 +12,7 @@ mod tar;
 use super::picture::Picture;
 use crate::Result;
 
-pub use classes::{check_classes, few_per_class, with_classes};
+pub use classes::{check_classes, check_labels, few, few_per_class, with_classes};
 pub use open::{Opened, open};
 pub use split::{Subset, split};
 
