@@ -93,7 +93,7 @@ struct Looker<'a> {
 enum Mask {
     Drawn(MaskSpec),
     Cells(Vec<bool>),
-    Picture(Picture),
+    Picture(Picture, String),
 }
 
 /// Runs the command.
@@ -272,7 +272,7 @@ impl Mask {
         let path = Path::new(&args.mask);
         if path.is_file() {
             let source = open(&args.mask, 0)?.source;
-            return Ok(Mask::Picture(source.load(0)?.picture));
+            return Ok(Mask::Picture(source.load(0)?.picture, args.mask.clone()));
         }
         let looks_like_a_file = path.extension().is_some() || args.mask.contains('/');
         if looks_like_a_file {
@@ -291,7 +291,15 @@ impl Mask {
         Ok(match self {
             Mask::Drawn(spec) => generate(spec, Key::new(seed, Stream::Mask, number)),
             Mask::Cells(cells) => cells.clone(),
-            Mask::Picture(mask) => mask_of_picture(mask, picture, grid)?,
+            Mask::Picture(mask, file) => {
+                let mask = mask_of_picture(mask, picture, grid).map_err(|e| e.at(file.clone()))?;
+                if !mask.contains(&true) {
+                    return Err(Error::data("the mask hides nothing")
+                        .at(file.clone())
+                        .expected("a bright pixel, or a patch of which more than half is bright"));
+                }
+                mask
+            }
         })
     }
 }

@@ -107,13 +107,17 @@ fn print_tokens(records: &[Value]) {
         get("val_mlm_acc"),
         get("commonest_share")
     );
-    println!(
-        "tokenizer: codebook perplexity {:.1}, {:.0} ids in use, mean absolute error {:.4} (flat colour per picture \
-         {:.4}, per cell {:.4})",
-        get("perplexity"),
-        get("codes_used"),
-        get("val_mae"),
-        get("val_flat_picture_mae"),
-        get("val_flat_mae")
-    );
+    // a tokenizer that was given has no figures of its training here
+    let of_training = if last(records, "val_mae").is_none() {
+        String::new()
+    } else {
+        format!(
+            ", {:.0} ids in use, mean absolute error {:.4} (flat colour per picture {:.4}, per cell {:.4})",
+            get("codes_used"),
+            get("val_mae"),
+            get("val_flat_picture_mae"),
+            get("val_flat_mae")
+        )
+    };
+    println!("tokenizer: codebook perplexity {:.1}{of_training}", get("perplexity"));
 }

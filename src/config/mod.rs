@@ -120,8 +120,8 @@ pub struct AugmentConfig {
     pub imagenet_statistics: bool,
 }
 
-/// Peak learning rate of the customised tokenizer, which has no small gain on its residual branches (beit-spec §3.6).
-const CUSTOM_LR: f64 = 1e-3;
+/// KL weight of the customised tokenizer: squared errors are smaller numbers than likelihoods (beit-spec §3.6).
+const CUSTOM_BETA: f64 = 0.3;
 
 impl RunConfig {
     /// Sides of the tokenizer's input.
@@ -185,15 +185,14 @@ impl RunConfig {
     pub fn mim(&self) -> MimModel {
         MimModel { vit: self.model.clone(), tokenizer: self.tokenizer.clone(), mask_slots: self.mask_slots() }
     }
-    /// Changes the tokenizer's network, with sizes in the proportions of its published form and a recipe that suits it.
+    /// Changes the tokenizer's network, with sizes in the proportions of its published form and a KL weight that suits it.
     pub fn set_tokenizer_network(&mut self, network: DvaeNetwork) {
         if network == self.tokenizer.network {
             return;
         }
         self.tokenizer = self.tokenizer.in_network(network);
         if network == DvaeNetwork::Custom {
-            let t = &mut self.tokenizer_training;
-            (t.lr, t.min_lr) = (CUSTOM_LR, CUSTOM_LR / 20.0);
+            self.tokenizer_training.beta = CUSTOM_BETA;
         }
     }
     /// Checks everything that can be checked before data and device are touched.

@@ -206,7 +206,12 @@ mod tests {
     #[test]
     fn every_preset_is_consistent() {
         for name in PRESETS {
-            preset(name).unwrap().check().unwrap();
+            let mut c = preset(name).unwrap();
+            c.check().unwrap();
+            let side = c.token_side();
+            c.set_tokenizer_network(DvaeNetwork::Custom);
+            c.check().unwrap();
+            assert_eq!((c.token_side(), c.tokenizer.n_init), (side, 2 * c.tokenizer.n_hid), "{name}");
         }
         assert!(preset("huge").unwrap_err().to_string().contains("nano, micro"));
     }

@@ -11,6 +11,8 @@ const SIDE: usize = 160;
 const SMALL: usize = 64;
 /// Width at which rows are broken.
 const WIDTH: usize = 1264;
+/// Guesses that a sheet shows of a patch; numbers may list more.
+const GUESSES: usize = 10;
 /// The frame around a patch that is asked about.
 const FRAME: [u8; 3] = [240, 60, 60];
 
@@ -40,8 +42,9 @@ pub fn telling_patches(r: &Reconstruction, most: usize) -> Vec<usize> {
 
 /// The ids that [`board`] shows for these patches: each one's true id, then its guesses.
 pub fn shown_ids(r: &Reconstruction, patches: &[usize]) -> Vec<u32> {
-    let ids =
-        |p: &PatchReport| std::iter::once(p.true_id).chain(p.top.iter().map(|g| g.id)).collect::<Vec<_>>();
+    let ids = |p: &PatchReport| {
+        std::iter::once(p.true_id).chain(p.top.iter().take(GUESSES).map(|g| g.id)).collect::<Vec<_>>()
+    };
     patches.iter().flat_map(|&p| ids(&r.patches[p])).collect()
 }
 
@@ -141,7 +144,7 @@ fn maps(r: &Reconstruction, from: Option<usize>) -> Band {
 fn token_strips(r: &Reconstruction, patches: &[usize], tokens: &[Picture]) -> Band {
     let mut panels = Vec::new();
     let mut tokens = tokens.iter();
-    let top = patches.first().map_or(0, |&p| r.patches[p].top.len());
+    let top = patches.first().map_or(0, |&p| r.patches[p].top.len().min(GUESSES));
     for &p in patches {
         let report = &r.patches[p];
         let place = format!("row {}, col {}", report.row, report.column);
@@ -153,7 +156,7 @@ fn token_strips(r: &Reconstruction, patches: &[usize], tokens: &[Picture]) -> Ba
                 .caption(format!("p {:.3}", report.true_probability))
                 .caption(format!("rank {}", report.rank)),
         );
-        for guess in &report.top {
+        for guess in report.top.iter().take(GUESSES) {
             let hit = if guess.id == report.true_id { " = true" } else { "" };
             panels.push(
                 Panel::new(format!("id {}", guess.id), tokens.next().cloned().unwrap_or_default())

@@ -58,6 +58,9 @@ fn base_loads_and_runs_on_the_first_adapter_within_the_guaranteed_limits() {
     let adapters = list_adapters();
     let name = &adapters.first().expect("an adapter").name;
     let gpu = Gpu::create_with_default_limits(Some(name)).unwrap();
+    let (has, every) = (gpu.caps(), Caps::guaranteed(Tier::Software));
+    assert_eq!((has.max_binding, has.max_buffer), (every.max_binding, every.max_buffer), "forced down");
+    assert_eq!((has.max_storage_buffers, has.f16, has.int64), (8, false, false));
     let start = std::time::Instant::now();
     let out = forward(&model, &mut GpuSession::new(gpu), &inputs).unwrap();
     println!("{name}: {:?}", start.elapsed());

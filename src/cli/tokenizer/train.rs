@@ -42,7 +42,7 @@ pub struct Args {
     /// Pictures per update
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
-    /// Network: `openai`, or `custom`, which is about four times cheaper; sizes and recipe follow [default: openai]
+    /// Network: `openai`, or `custom`, which is about four times cheaper; sizes and KL weight follow [default: openai]
     #[arg(long, value_name = "NAME", value_parser = network)]
     network: Option<DvaeNetwork>,
     /// Number of ids
