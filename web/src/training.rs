@@ -182,7 +182,8 @@ impl Training {
             }
             Batches::Masked(batches, ready) => {
                 let batch = ready.take().map_or_else(|| batches.make(i), Ok)?;
-                pretrain::step(&mut self.stepper, &c.mim(), &c.training, seed, i, &batch, true)
+                let turn = pretrain::Turn { seed, i, report: true };
+                pretrain::step(&mut self.stepper, &c.mim(), &c.training, turn, &batch)
             }
         }
     }
