@@ -50,7 +50,7 @@ pub(crate) struct Settings {
 
 enum Batches {
     Tokens(TokenBatches, Option<TokenBatch>),
-    Masked(MimBatches, Option<MimBatch>),
+    Masked(Box<MimBatches>, Option<MimBatch>),
 }
 
 /// A training under way.
@@ -118,7 +118,7 @@ impl Training {
                 weights.put(session.as_mut(), TOKENIZER)?;
                 let plans = config.mim().plans(&config.training, &weights.tokenizer, &caps)?;
                 let batches = MimBatches::new(samples, settings.batch, views, config.mask_spec())?;
-                (plans, Batches::Masked(batches, None))
+                (plans, Batches::Masked(Box::new(batches), None))
             }
         };
         let mut stepper = Stepper::new(session, plans)?;
