@@ -100,7 +100,8 @@ impl BadSamples {
     /// The error for a data set of which nothing can be read.
     pub fn none_usable(&self) -> Error {
         let state = self.lock();
-        let error = Error::data("no picture can be read").got(format!("{} unreadable files", state.bad.len()));
+        let error =
+            Error::data("no picture can be read").got(format!("{} unreadable files", state.bad.len()));
         match first_reasons(&state) {
             reasons if reasons.is_empty() => error,
             reasons => error.hint(reasons),
@@ -110,7 +111,11 @@ impl BadSamples {
     /// What has been seen so far.
     pub fn report(&self) -> BadReport {
         let state = self.lock();
-        BadReport { tried: state.tried.len(), bad: state.bad.len(), named: state.named.values().cloned().collect() }
+        BadReport {
+            tried: state.tried.len(),
+            bad: state.bad.len(),
+            named: state.named.values().cloned().collect(),
+        }
     }
 
     fn too_many(&self, state: &State) -> Error {
