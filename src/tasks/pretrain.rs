@@ -122,7 +122,7 @@ impl MimModel {
     /// If the sizes do not fit.
     pub fn eval_plan_on_ids(&self, images: usize, model: &ParamLayout, caps: &Caps) -> Result<Plan> {
         let mut g = Graph::new();
-        let options = MimOptions { recompute: false, train: false, predictions: true };
+        let options = MimOptions { predictions: true, ..MimOptions::default() };
         let grid = self.vit.grid();
         let ids = g.input_words("ids", &[images, grid.0, grid.1])?;
         mim::on_tokens(&mut g, &self.vit, ids, self.shape(images), options)?;
