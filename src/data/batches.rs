@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::augment::{Augment, eval_views, patch_view, token_view, two_views};
-use super::bad::BadSamples;
+use super::bad::{BadSamples, Part};
 use super::cache::Cache;
 use super::corruption::{Masking, mean_colours, swap_patches};
 use super::ids::IdsFile;
@@ -24,26 +24,33 @@ pub struct Samples {
     seed: u64,
     bad: Arc<BadSamples>,
     repeats: u64,
+    part: Part,
 }
 
 impl Samples {
     /// Shuffled anew in every epoch. An error when the source is empty.
     pub fn shuffled(source: Arc<dyn Source>, seed: u64, bad: Arc<BadSamples>) -> Result<Self> {
         let order = Order::new(seed, source.len());
-        Self::new(source, order, seed, bad)
+        Self::new(source, order, seed, bad, Part::Training)
     }
 
     /// In the plain order, for evaluation. An error when the source is empty.
     pub fn in_order(source: Arc<dyn Source>, seed: u64, bad: Arc<BadSamples>) -> Result<Self> {
         let order = Order::in_order(source.len());
-        Self::new(source, order, seed, bad)
+        Self::new(source, order, seed, bad, Part::HeldOut)
     }
 
-    fn new(source: Arc<dyn Source>, order: Order, seed: u64, bad: Arc<BadSamples>) -> Result<Self> {
+    fn new(
+        source: Arc<dyn Source>,
+        order: Order,
+        seed: u64,
+        bad: Arc<BadSamples>,
+        part: Part,
+    ) -> Result<Self> {
         if source.is_empty() {
             return Err(Error::data("empty data set").expected("at least one picture"));
         }
-        Ok(Samples { cache: Cache::new(source, Cache::BUDGET), order, seed, bad, repeats: 1 })
+        Ok(Samples { cache: Cache::new(source, Cache::BUDGET), order, seed, bad, repeats: 1, part })
     }
 
     /// Repeated augmentation: every picture comes `repeats` times in a row with other random changes, and an epoch, which
@@ -96,16 +103,17 @@ impl Samples {
 
     /// The sample, or None if it cannot be read; an error if too many cannot.
     fn attempt(&self, index: usize) -> Result<Option<Arc<Sample>>> {
-        if self.bad.is_bad(index) {
+        let place = (self.part, index);
+        if self.bad.is_bad(place) {
             return Ok(None);
         }
         match self.cache.load(index) {
             Ok(sample) => {
-                self.bad.good(index);
+                self.bad.good(place);
                 Ok(Some(sample))
             }
             Err(e) => {
-                self.bad.bad(index, self.source().name(index), &e)?;
+                self.bad.bad(place, self.source().name(index), &e)?;
                 Ok(None)
             }
         }
@@ -118,11 +126,15 @@ impl Samples {
 
     /// One warning where a batch is larger than the data set, whose samples then repeat within it.
     pub fn warning(&self, batch: usize) -> Option<String> {
-        let len = self.order.len();
-        (len < batch).then(|| {
-            format!("the data set has {len} pictures, fewer than the batch size {batch}: it is gone through again with fresh crops")
-        })
+        repeats(self.order.len(), batch)
     }
+}
+
+/// One warning where a batch is larger than a data set of `len` pictures.
+pub fn repeats(len: usize, batch: usize) -> Option<String> {
+    (len < batch).then(|| {
+        format!("the data set has {len} pictures, fewer than the batch size {batch}: it is gone through again with fresh crops")
+    })
 }
 
 /// How a picture becomes the views of a batch.

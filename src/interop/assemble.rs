@@ -119,12 +119,19 @@ fn dvae(parts: Parts, layout: Layout) -> Result<ModelFile> {
 fn vit(parts: Parts, layout: Layout, heads: Option<usize>) -> Result<ModelFile> {
     let grid = sizes::grid_hint(&parts.tensors);
     let index_buffers = parts.tensors.keys().any(|name| name.ends_with(names::INDEX_BUFFER));
+    let no_biases = parts.tensors.contains_key("blocks.0.attn.qkv.weight")
+        && !parts.tensors.contains_key("blocks.0.attn.q_bias");
     let tensors = match layout {
         Layout::Transformers => names::from_transformers(parts.tensors)?,
         Layout::Timm => names::from_timm(parts.tensors)?,
         _ => names::from_official(parts.tensors)?,
     };
     let mut notes = vec![];
+    if no_biases {
+        notes.push(
+            "no biases of query and value (qkv_bias=False): zeros added, which compute the same".into(),
+        );
+    }
     let config = parts.config.as_deref().map(configs::parse).transpose()?;
     let (mut config_hints, mut labels, mut preprocessing) = (Hints::default(), vec![], None);
     if let Some(ConfigFile::Timm(timm)) = &config {

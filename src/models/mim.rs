@@ -21,6 +21,16 @@ pub struct MimBatchShape {
     pub masked: usize,
 }
 
+/// How the logits of the masked patches are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum HeadLoss {
+    /// In memory up to 32 MiB, in chunks above.
+    #[default]
+    BySize,
+    /// Never in memory: the head is fused with the loss, chunk by chunk of the vocabulary.
+    Chunked,
+}
+
 /// Settings of the graph.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MimOptions {
@@ -30,6 +40,8 @@ pub struct MimOptions {
     pub train: bool,
     /// Also give the predicted ids and the logits of the masked patches.
     pub predictions: bool,
+    /// How the logits are kept; predictions need them in memory.
+    pub head: HeadLoss,
 }
 
 /// Draws the masked-token loss on labels computed by the frozen tokenizer in the same graph.
@@ -127,7 +139,7 @@ fn masked_loss(
     let picked = gather_rows(g, normed, rows, inverse)?;
     let w = g.param("lm_head.weight", &[vit.vocab, vit.width], MATRIX)?;
     let b = g.param("lm_head.bias", &[vit.vocab], Init::Constant(0.0))?;
-    let small = 4 * (shape.masked * vit.vocab) as u64 <= LOGITS_BYTES;
+    let small = options.head == HeadLoss::BySize && 4 * (shape.masked * vit.vocab) as u64 <= LOGITS_BYTES;
     let out = if options.predictions || small {
         let logits = linear(g, picked, w, Some(b))?;
         if options.predictions {

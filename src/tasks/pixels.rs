@@ -23,7 +23,7 @@ fn shape(model: &MimModel, images: usize) -> MimBatchShape {
 /// If the sizes do not fit.
 pub fn plans(model: &MimModel, recipe: &PretrainRecipe, caps: &Caps) -> Result<StepPlans> {
     let mut g = Graph::new();
-    let options = MimOptions { recompute: recipe.recompute, train: true, predictions: false };
+    let options = MimOptions { recompute: recipe.recompute, train: true, ..MimOptions::default() };
     let loss = on_pixels(&mut g, &model.vit, shape(model, recipe.micro_batch()), options)?;
     let options = StepOptions {
         ema: false,
@@ -40,7 +40,7 @@ pub fn plans(model: &MimModel, recipe: &PretrainRecipe, caps: &Caps) -> Result<S
 /// If the sizes do not fit.
 pub fn eval_plan(model: &MimModel, images: usize, layout: &ParamLayout, caps: &Caps) -> Result<Plan> {
     let mut g = Graph::new();
-    let options = MimOptions { recompute: false, train: false, predictions: true };
+    let options = MimOptions { predictions: true, ..MimOptions::default() };
     on_pixels(&mut g, &model.vit, shape(model, images), options)?;
     compile("pixel regression evaluation", &g, &[layout], caps, &CompileOptions::default())
 }

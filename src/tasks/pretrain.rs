@@ -87,7 +87,7 @@ impl MimModel {
     /// If the sizes do not fit.
     pub fn plans(&self, recipe: &PretrainRecipe, tokenizer: &ParamLayout, caps: &Caps) -> Result<StepPlans> {
         let mut g = Graph::new();
-        let options = MimOptions { recompute: recipe.recompute, train: true, predictions: false };
+        let options = MimOptions { recompute: recipe.recompute, train: true, ..MimOptions::default() };
         let shape = self.shape(recipe.micro_batch());
         let loss = mim::pretraining(&mut g, &self.vit, &self.tokenizer, shape, options)?;
         let options = StepOptions {
@@ -104,7 +104,7 @@ impl MimModel {
     /// If the sizes do not fit.
     pub fn plans_on_ids(&self, recipe: &PretrainRecipe, caps: &Caps) -> Result<StepPlans> {
         let mut g = Graph::new();
-        let options = MimOptions { recompute: recipe.recompute, train: true, predictions: false };
+        let options = MimOptions { recompute: recipe.recompute, train: true, ..MimOptions::default() };
         let (shape, grid) = (self.shape(recipe.micro_batch()), self.vit.grid());
         let ids = g.input_words("ids", &[shape.images, grid.0, grid.1])?;
         let loss = mim::on_tokens(&mut g, &self.vit, ids, shape, options)?.loss;
@@ -122,7 +122,7 @@ impl MimModel {
     /// If the sizes do not fit.
     pub fn eval_plan_on_ids(&self, images: usize, model: &ParamLayout, caps: &Caps) -> Result<Plan> {
         let mut g = Graph::new();
-        let options = MimOptions { recompute: false, train: false, predictions: true };
+        let options = MimOptions { predictions: true, ..MimOptions::default() };
         let grid = self.vit.grid();
         let ids = g.input_words("ids", &[images, grid.0, grid.1])?;
         mim::on_tokens(&mut g, &self.vit, ids, self.shape(images), options)?;
@@ -140,7 +140,7 @@ impl MimModel {
         caps: &Caps,
     ) -> Result<Plan> {
         let mut g = Graph::new();
-        let options = MimOptions { recompute: false, train: false, predictions: true };
+        let options = MimOptions { predictions: true, ..MimOptions::default() };
         mim::pretraining(&mut g, &self.vit, &self.tokenizer, self.shape(images), options)?;
         compile("pretraining evaluation", &g, &[model, tokenizer], caps, &CompileOptions::default())
     }

@@ -138,6 +138,9 @@ impl Job for Classification {
     fn schedule(&self) -> &Cadence {
         &self.config.schedule
     }
+    fn batch(&self) -> usize {
+        self.config.training.batch
+    }
     fn phases(&mut self, run: &mut Run<'_>) -> Result<Stand> {
         let found = run.newest(self.phase)?;
         if found.is_none() && self.start.is_none() {

@@ -33,6 +33,9 @@ impl Job for Pretraining {
     fn schedule(&self) -> &Cadence {
         &self.config.schedule
     }
+    fn batch(&self) -> usize {
+        self.config.training.batch
+    }
     fn phases(&mut self, run: &mut Run<'_>) -> Result<Stand> {
         let done = match self.config.method {
             Method::Dino(_) | Method::MocoV3(_) => phase_views::run(run, self)?,

@@ -28,6 +28,8 @@ pub trait Job {
     fn config(&self) -> Result<String>;
     /// When things are written.
     fn schedule(&self) -> &Cadence;
+    /// Pictures of its largest batch.
+    fn batch(&self) -> usize;
     /// Runs or resumes its phases in order, until done or stopped.
     ///
     /// # Errors
@@ -108,6 +110,9 @@ impl<'a> Run<'a> {
     pub fn work(&mut self, job: &mut dyn Job) -> Result<Outcome> {
         for warning in job.pictures().warnings.clone() {
             self.tell(Event::Warning(warning));
+        }
+        if let Some(repeats) = crate::data::batches::repeats(job.pictures().train.len(), job.batch()) {
+            self.tell(Event::Warning(repeats));
         }
         let result = job.phases(self);
         if let Some(unreadable) = job.pictures().unreadable() {

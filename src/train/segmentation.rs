@@ -122,6 +122,9 @@ impl Job for Segmentation {
     fn schedule(&self) -> &Cadence {
         &self.config.schedule
     }
+    fn batch(&self) -> usize {
+        self.config.training.batch
+    }
     fn phases(&mut self, run: &mut Run<'_>) -> Result<Stand> {
         let found = run.newest(SEGMENT)?;
         if found.is_none() && self.start.is_none() {

@@ -43,6 +43,9 @@ impl Job for Supervised {
     fn schedule(&self) -> &Cadence {
         &self.config.schedule
     }
+    fn batch(&self) -> usize {
+        self.config.training.batch
+    }
     fn phases(&mut self, run: &mut Run<'_>) -> Result<Stand> {
         self.inner.phases(run)
     }

@@ -49,6 +49,9 @@ impl Job for TokenizerTraining {
     fn schedule(&self) -> &Cadence {
         &self.0.config.schedule
     }
+    fn batch(&self) -> usize {
+        self.0.config.tokenizer_training.batch
+    }
     fn phases(&mut self, run: &mut Run<'_>) -> Result<Stand> {
         if phase_tokenizer::run(run, &mut self.0)?.is_none() {
             return run.stopped(Phase::TOKENIZER);

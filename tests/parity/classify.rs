@@ -10,7 +10,10 @@ use beit::session::HostData;
 use super::case::{Case, Outcome};
 use super::device::Device;
 use super::report::Report;
-use super::vit::{Names, STORE, compare_gradients, compare_trunk, from_timm, from_transformers, images};
+use super::vit::{
+    Names, STORE, compare_gradients, compare_gradients_without_biases, compare_trunk, from_timm,
+    from_transformers, images,
+};
 use super::vit::{imported, output_gradients, output_trunk, weights_for};
 
 /// A case of transformers.
@@ -67,5 +70,8 @@ fn check(
     report.tensor("hidden", "out.pooled", &out.get("pooled")?.values);
     report.required("logits", "out.logits", &out.get("logits")?.values);
     report.required("loss", "out.loss", &out.get("loss")?.values);
-    compare_gradients(report, &out, names)
+    match case.json["config"]["qkv_bias"].as_bool() {
+        Some(false) => compare_gradients_without_biases(report, &out, names),
+        _ => compare_gradients(report, &out, names),
+    }
 }

@@ -145,10 +145,12 @@ pub fn from_transformers(tensors: Tensors) -> Result<Tensors> {
     qkv::join(out)
 }
 
-/// Tensors of timm as internal ones: the names agree; index buffers and a zero key bias are left out.
+/// Tensors of timm as internal ones: the names agree; index buffers and a zero key bias are left out. A model without
+/// biases of query and value (`qkv_bias=False`) gets zeros, which compute the same.
 pub fn from_timm(tensors: Tensors) -> Result<Tensors> {
     let mut out: Tensors = tensors.into_iter().filter(|(name, _)| !name.ends_with(INDEX_BUFFER)).collect();
     drop_zero_key_bias(&mut out)?;
+    qkv::add_zero_biases(&mut out)?;
     Ok(out)
 }
 

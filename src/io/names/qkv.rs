@@ -23,6 +23,22 @@ pub(super) fn split_rows(tensor: Tensor) -> Result<[Tensor; 3]> {
     }
 }
 
+/// Adds zero biases of query and value to every block that has neither.
+pub(super) fn add_zero_biases(tensors: &mut Tensors) -> Result<()> {
+    let found = tensors.iter().filter_map(|(name, t)| {
+        let block = name.strip_suffix("attn.qkv.weight")?;
+        let none = ["q", "v"].iter().all(|part| !tensors.contains_key(&format!("{block}attn.{part}_bias")));
+        none.then(|| (block.to_owned(), t.shape.first().copied().unwrap_or(0) / 3))
+    });
+    for (block, width) in found.collect::<Vec<_>>() {
+        for part in ["q", "v"] {
+            let zeros = Tensor::f32(vec![width], vec![0.0; width])?;
+            tensors.insert(format!("{block}attn.{part}_bias"), zeros);
+        }
+    }
+    Ok(())
+}
+
 /// Joins query, key and value of every block into `attn.qkv.weight`.
 pub(super) fn join(mut tensors: Tensors) -> Result<Tensors> {
     let blocks: Vec<String> =

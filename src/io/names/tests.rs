@@ -172,3 +172,16 @@ fn segmenters_of_the_official_code_lose_their_backbone_prefix() {
     assert_eq!(ours.keys().collect::<Vec<_>>(), ["cls_token", "decode_head.conv_seg.bias", "fpn1.0.weight"]);
     assert_eq!(to_official(ours, (2, 2)).unwrap(), theirs);
 }
+
+#[test]
+fn a_model_of_timm_without_biases_gets_zeros() {
+    let weight = Tensor::f32(vec![6, 2], vec![1.0; 12]).unwrap();
+    let got = from_timm(Tensors::from([("blocks.0.attn.qkv.weight".to_string(), weight.clone())])).unwrap();
+    assert_eq!(got["blocks.0.attn.q_bias"], Tensor::f32(vec![2], vec![0.0; 2]).unwrap());
+    assert_eq!(got["blocks.0.attn.v_bias"], got["blocks.0.attn.q_bias"]);
+    let one = Tensors::from([
+        ("blocks.0.attn.qkv.weight".to_string(), weight),
+        ("blocks.0.attn.q_bias".to_string(), Tensor::f32(vec![2], vec![3.0; 2]).unwrap()),
+    ]);
+    assert!(!from_timm(one).unwrap().contains_key("blocks.0.attn.v_bias"), "half of the biases is damage");
+}
