@@ -83,9 +83,9 @@ export class Beit {
       if (!found) throw fault("file", `${name} is missing`);
       return found instanceof Uint8Array ? found : new Uint8Array(found);
     };
-    return this.#call((e) => e.load(
+    return this.#call(async (e) => (await e.load(
       bytes("model.safetensors"), bytes("config.json"), bytes("tokenizer.safetensors"), bytes("tokenizer.json"),
-    ).model);
+    )).model);
   }
 
   model() {
@@ -158,6 +158,10 @@ export class Beit {
 
   export() {
     return this.#call((e) => e.export());
+  }
+
+  bench(workload, runs = 5) {
+    return this.#call(async (e) => (await e.bench(workload, runs)).bench);
   }
 
   recover() {

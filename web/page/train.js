@@ -2,6 +2,7 @@
 
 import { Chart } from "./charts.js";
 import { readPicture } from "./files.js";
+import { onCanvas } from "./sheet.js";
 
 /** Updates between two looks at the picture, at least; and the least time between them in milliseconds. */
 const LOOK_STEPS = 5;
@@ -163,9 +164,7 @@ export class Trainer {
     if (!found || slot <= this.#filmed) return;
     this.#filmed = slot;
     const image = found.pictures[this.#kind === "tokenizer" ? "ceiling" : "reconstructed"];
-    const canvas = document.createElement("canvas");
-    [canvas.width, canvas.height] = [image.width, image.height];
-    canvas.getContext("2d").putImageData(image, 0, 0);
+    const canvas = onCanvas(image);
     canvas.setAttribute("role", "img");
     const when = step === 0 ? "at the start" : step === steps ? "at the end" : `update ${step}`;
     canvas.setAttribute("aria-label", `Reconstruction ${when}`);

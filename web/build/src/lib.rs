@@ -18,6 +18,8 @@ use sha2::{Digest, Sha256};
 pub struct Options {
     /// Also compile the op suite into the module (tests).
     pub suite: bool,
+    /// Less optimised, in a fraction of the time (tests, work on the page).
+    pub quick: bool,
 }
 
 /// A folder that was built.
@@ -69,7 +71,8 @@ pub fn build(dist: &Path, options: Options) -> Result<Built> {
 fn compile(options: Options) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.current_dir(root()).args(["build", "--profile", "web", "--target", "wasm32-unknown-unknown"]);
+    let profile = if options.quick { "web-quick" } else { "web" };
+    command.current_dir(root()).args(["build", "--profile", profile, "--target", "wasm32-unknown-unknown"]);
     command.args(["-p", "beit-web", "--lib", "--locked"]);
     if options.suite {
         command.args(["--features", "suite"]);
@@ -82,7 +85,7 @@ fn compile(options: Options) -> Result<PathBuf> {
             "the module does not compile; if the target is missing: rustup target add wasm32-unknown-unknown"
         );
     }
-    Ok(target_dir().join("wasm32-unknown-unknown/web/beit_web.wasm"))
+    Ok(target_dir().join("wasm32-unknown-unknown").join(profile).join("beit_web.wasm"))
 }
 
 /// Writes the module and its JavaScript and TypeScript glue.
