@@ -1,14 +1,15 @@
 //! Kernels compiled beside each other before a session loads their plans: in a browser, where loading cannot use threads.
 
 use super::Gpu;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::plan::Plan;
 
 impl Gpu {
     /// Compiles the kernels of plans side by side and waits for them without blocking. Sessions of this device, now and
     /// later, then load these plans at once.
     ///
-    /// In a browser only; elsewhere sessions compile on threads, and this does nothing.
+    /// In a browser only; elsewhere sessions compile on threads, and this does nothing. The JavaScript object of the device
+    /// gets a `createComputePipeline` of its own for it, which hands out these kernels and else does what it did.
     ///
     /// # Errors
     /// If a kernel does not compile or the device was lost.
@@ -26,7 +27,8 @@ impl Gpu {
 mod browser {
     use super::super::pipelines::{Key, label};
     use super::super::shaders::Library;
-    use super::{Error, Gpu, Plan, Result};
+    use super::{Gpu, Plan, Result};
+    use crate::error::Error;
     use js_sys::{Array, Object, Reflect};
     use std::collections::BTreeSet;
     use wasm_bindgen::prelude::*;

@@ -63,7 +63,7 @@ export class Attention {
       canvas.getContext("2d").putImageData(image, 0, 0);
       if (layer !== this.#layer) continue;
       this.#board.overlay((context, x, y, w, h, i) => {
-        context.fillStyle = `rgb(${heat(share(i))} / 0.72)`;
+        context.fillStyle = `rgba(${heat(share(i))}, 0.72)`;
         context.fillRect(x, y, w, h);
       });
     }

@@ -364,7 +364,10 @@ async function start() {
   const device = await remote.call("open");
   picture = await remote.call("scene", scene, 128);
   showPlain();
-  if (device.software) say("Compiling the kernels for a software adapter, which takes a while.");
+  if (device.software) {
+    say("Compiling the kernels for a software adapter, which takes some seconds.");
+    byId("batch").value = 8;
+  }
   await useModel(await files);
   draw();
   await look();

@@ -30,9 +30,9 @@ export class Trainer {
     const number = (digits) => (v) => v.toFixed(digits);
     this.#charts = {
       loss: new Chart(charts, "Loss", number(3)),
-      accuracy: new Chart(charts, "Token accuracy", (v) => `${(100 * v).toFixed(1)} %`),
-      codebook: new Chart(charts, "Codebook usage", number(0)),
-      rate: new Chart(charts, "Pictures per second", number(0)),
+      accuracy: new Chart(charts, "Token accuracy", (v) => `${(100 * v).toFixed(1)} %`, { zero: true }),
+      codebook: new Chart(charts, "Codebook usage", number(0), { zero: true }),
+      rate: new Chart(charts, "Pictures per second", number(0), { zero: true }),
     };
     byId("start").onclick = () => this.#guard(() => this.#start());
     byId("pause").onclick = () => this.#guard(() => this.#pause());

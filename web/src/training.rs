@@ -151,8 +151,7 @@ impl Training {
         stepper.restore(&snapshot.1)?;
         let (recent, step) = (VecDeque::new(), snapshot.0);
         let (hopeless, taken) = (0, Date::now());
-        let t =
-            Training { stepper, settings, config, batches, step, recent, hopeless, snapshot, taken };
+        let t = Training { stepper, settings, config, batches, step, recent, hopeless, snapshot, taken };
         Ok((t, arrivals))
     }
 

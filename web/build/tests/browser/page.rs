@@ -215,15 +215,20 @@ fn hostile(c: &mut Chromium) {
 /// Nothing outside of this machine was asked for anything, and the log would have noticed.
 fn foreign(c: &mut Chromium) {
     assert_eq!(*c.foreign.lock().unwrap(), Vec::<String>::new());
+    assert_eq!(c.asked, Vec::<String>::new());
     let refused = c.evaluate("fetch('http://somewhere.example/x').then(() => 'sent', () => 'refused')");
     assert_eq!(refused, Ok(json!("refused")), "the policy forbids it");
     assert_eq!(*c.foreign.lock().unwrap(), Vec::<String>::new(), "refused before it was sent");
+    // The policy stops it behind the point where DevTools sees it.
+    c.asked.clear();
     c.call("Page.navigate", json!({"url": "http://somewhere.example/x"}));
     let until = Instant::now() + Duration::from_secs(10);
     while c.foreign.lock().unwrap().is_empty() {
         assert!(Instant::now() < until, "the log does not see foreign requests");
         std::thread::sleep(Duration::from_millis(50));
     }
+    c.value("1");
+    assert!(!c.asked.is_empty(), "DevTools does not see foreign requests");
 }
 
 /// Sets the form and starts a training.
