@@ -193,6 +193,8 @@ export class Beit {
   clearPictures(): Promise<void>;
   startTraining(options?: TrainingOptions): Promise<void>;
   trainStep(): Promise<TrainingStep>;
+  /** Copies the training to the host, which is what `recover` goes on from (done now and then anyway); gives its step. */
+  snapshot(): Promise<number>;
   /** Keeps what was trained. */
   endTraining(): Promise<void>;
   /** Goes back to the weights from before the training. */

@@ -148,6 +148,10 @@ export class Beit {
     return this.#call(async (e) => (await e.trainStep()).step);
   }
 
+  snapshot() {
+    return this.#call((e) => e.snapshot());
+  }
+
   endTraining() {
     return this.#call((e) => e.endTraining());
   }

@@ -354,6 +354,7 @@ async function start() {
   remote.addEventListener("lost", () => say("The graphics device was lost. Opening it again."));
   remote.addEventListener("recovered", ({ detail }) => {
     root.dataset.recovered = Number(root.dataset.recovered ?? 0) + 1;
+    root.dataset.from = detail.step;
     say(detail.step >= 0 ? `The graphics device was lost and is back. Training goes on from update ${detail.step}.` : "The graphics device was lost and is back.");
   });
   attention = new Attention(remote, boards.out, guarded(() => found && attention.draw()));

@@ -21,8 +21,10 @@ const own = {
       postMessage({ event: "stopped", error: plain(error) });
     });
   },
-  pause() {
+  /** Whatever happens to the device while nothing runs, the training is safe. */
+  async pause() {
     running = false;
+    await withRecovery(() => beit.snapshot());
   },
 };
 

@@ -69,6 +69,13 @@ impl Engine {
         Ok(Answer::new().json("step", &figures).done())
     }
 
+    /// Copies the training to the host now, which is what a loss of the device leaves of it. Gives the updates done.
+    pub async fn snapshot(&mut self) -> Thrown<u32> {
+        let (training, arrivals) = self.training().map_err(thrown)?;
+        training.take_snapshot(&arrivals).await.map_err(thrown)?;
+        Ok(training.snapshot.0 as u32)
+    }
+
     /// Keeps what was trained and goes back to looking.
     #[wasm_bindgen(js_name = endTraining)]
     pub async fn end_training(&mut self) -> Thrown<()> {

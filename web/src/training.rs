@@ -267,7 +267,11 @@ impl Training {
         Ok(figures)
     }
 
-    async fn take_snapshot(&mut self, arrivals: &Arrivals) -> Result<()> {
+    /// Copies everything to the host, for [`Training::start`] on another device.
+    ///
+    /// # Errors
+    /// If the device was lost.
+    pub(crate) async fn take_snapshot(&mut self, arrivals: &Arrivals) -> Result<()> {
         self.snapshot = (self.step, self.capture(arrivals).await?);
         self.taken = Date::now();
         Ok(())

@@ -277,7 +277,7 @@ fn training_export_import_and_a_lost_device() {
     assert_ne!(shown(c, "board-out"), before, "reset brings the loaded tokenizer back");
 
     // The transformer; paused, continued, and its device taken away.
-    train(c, "model", "built-in", 60, 8);
+    train(c, "model", "built-in", 30, 4);
     c.wait("Number(document.documentElement.dataset.step) >= 4 && document.documentElement.dataset.training === 'running'", 120);
     click(c, "#pause");
     c.wait("document.documentElement.dataset.training === 'paused'", 30);
@@ -286,7 +286,7 @@ fn training_export_import_and_a_lost_device() {
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(c.value("document.documentElement.dataset.step"), step, "paused");
     click(c, "#start");
-    c.wait("Number(document.documentElement.dataset.step) >= 28", 240);
+    c.wait("Number(document.documentElement.dataset.step) >= 8", 240);
     c.screenshot(&artefacts().join("training-desktop-light.png"), (1280, 900), "light");
     c.screenshot(&artefacts().join("training-desktop-dark.png"), (1280, 900), "dark");
     let killed = Instant::now();
@@ -298,6 +298,8 @@ fn training_export_import_and_a_lost_device() {
             killed.elapsed().as_secs_f64(),
             text(c, "status")
         );
+        let from = c.value("Number(document.documentElement.dataset.from)");
+        assert!(from.as_f64() >= Some(4.0), "what was paused at update {step} goes on from update {from}");
     }
     c.wait("document.documentElement.dataset.training === 'done'", 300);
     eprintln!("transformer: {}", loss(c));
