@@ -178,7 +178,7 @@ impl Chromium {
         let result = self.try_call("Runtime.evaluate", params)?;
         match result.get("exceptionDetails") {
             None => Ok(result["result"]["value"].clone()),
-            Some(e) => Err(format!("{}", e["exception"]["description"].as_str().unwrap_or(&e.to_string()))),
+            Some(e) => Err(e["exception"]["description"].as_str().unwrap_or(&e.to_string()).to_string()),
         }
     }
 

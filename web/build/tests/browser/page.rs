@@ -98,7 +98,7 @@ fn looking_painting_and_files() {
     // Pointer: a stroke over the first row hides or shows all of it, as its first patch became.
     let row = points(c, &[0, 1, 2, 3, 4, 5, 6, 7]);
     and_look(c, |c| c.drag(&row));
-    assert!(hidden(c)[..8].iter().all(|h| *h == !start[0]), "a stroke paints");
+    assert!(hidden(c)[..8].iter().all(|h| *h != start[0]), "a stroke paints");
     // Touch.
     let tapped = points(c, &[20])[0];
     let before = hidden(c)[20];
