@@ -7,6 +7,8 @@ const RETRIES = [0, 200, 600, 1500, 3000];
 
 let beit;
 let running = false;
+/** The loop of updates; the next one begins when it has ended. */
+let looping = Promise.resolve();
 
 const own = {
   async open() {
@@ -16,7 +18,7 @@ const own = {
   async run() {
     if (running) return;
     running = true;
-    loop().catch((error) => {
+    looping = looping.then(loop).catch((error) => {
       running = false;
       postMessage({ event: "stopped", error: plain(error) });
     });
@@ -24,6 +26,7 @@ const own = {
   /** Whatever happens to the device while nothing runs, the training is safe. */
   async pause() {
     running = false;
+    await looping;
     await withRecovery(() => beit.snapshot());
   },
 };
