@@ -9,6 +9,7 @@ let beit;
 let running = false;
 /** The loop of updates; the next one begins when it has ended. */
 let looping = Promise.resolve();
+let recovering;
 
 const own = {
   async open() {
@@ -46,16 +47,21 @@ async function loop() {
   }
 }
 
+/** Does something, once more if the device was lost and is back. Calls that fail together share one recovery. */
 async function withRecovery(work) {
   try {
     return await work();
   } catch (error) {
     if (error?.code !== "device-lost") throw error;
-    postMessage({ event: "lost" });
-    const step = await recover(error);
-    postMessage({ event: "recovered", step });
+    recovering ??= announced(error).finally(() => (recovering = undefined));
+    await recovering;
     return work();
   }
+}
+
+async function announced(error) {
+  postMessage({ event: "lost" });
+  postMessage({ event: "recovered", step: await recover(error) });
 }
 
 async function recover(error) {
