@@ -94,6 +94,7 @@ export class Trainer {
       return this.#page.say("Add pictures to train on first.");
     }
     if (!byId("train-form").reportValidity()) return;
+    document.documentElement.dataset.step = 0;
     this.#set("preparing");
     this.#page.say("Preparing the training.");
     try {
