@@ -59,7 +59,9 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         let lo = load_right(k, col);
         let hi = load_right(k, col + 4u);
         strip(&tile, 0u, load_left(row, k, lane), lo, hi);
+#if PAIR
         strip(&tile, 16u, load_left(row + 8u, k, lane), lo, hi);
+#endif
 #if MID
         strip(&tile, 32u, load_left(row + 16u, k, lane), lo, hi);
         strip(&tile, 48u, load_left(row + 24u, k, lane), lo, hi);
@@ -73,7 +75,9 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     }
     let at = p.c_at + part * p.m * p.n;
     store_strip(&tile, 0u, at, row, col);
+#if PAIR
     store_strip(&tile, 16u, at, row + 8u, col);
+#endif
 #if MID
     store_strip(&tile, 32u, at, row + 16u, col);
     store_strip(&tile, 48u, at, row + 24u, col);

@@ -1,5 +1,6 @@
 //! The WGSL session on wgpu: adapters, shaders, pipelines, buffers, read-back. Nothing outside this folder names wgpu.
 
+mod ahead;
 mod arrivals;
 mod caps;
 mod lost;

@@ -11,11 +11,11 @@ use std::sync::{Mutex, PoisonError};
 /// What distinguishes two pipelines.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
-    shader: &'static str,
-    entry: &'static str,
-    defines: Vec<(&'static str, u32)>,
+    pub shader: &'static str,
+    pub entry: &'static str,
+    pub defines: Vec<(&'static str, u32)>,
     /// Per storage binding: whether the kernel may write it.
-    writes: Vec<bool>,
+    pub writes: Vec<bool>,
 }
 
 impl Key {
@@ -178,13 +178,28 @@ fn in_parallel<T: Send>(n: usize, work: impl Fn(usize) -> Result<T> + Sync) -> V
     done.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
 }
 
+/// Name of a kernel for people. In a browser it also says which text and accesses it was made of, because pipelines that
+/// were compiled ahead are found by it.
+pub(super) fn label(key: &Key, text: &str) -> String {
+    let mut label = format!("{}:{}", key.shader, key.entry);
+    if cfg!(target_arch = "wasm32") {
+        use sha2::{Digest, Sha256};
+        let hash = Sha256::digest(text.as_bytes());
+        label.push(' ');
+        label.extend(key.writes.iter().map(|&w| if w { 'w' } else { 'r' }));
+        label.push(' ');
+        label.extend(hash.iter().take(8).map(|b| format!("{b:02x}")));
+    }
+    label
+}
+
 fn build(
     gpu: &Gpu,
     layout: &wgpu::PipelineLayout,
     key: &Key,
     source: &Source,
 ) -> Result<wgpu::ComputePipeline> {
-    let label = format!("{}:{}", key.shader, key.entry);
+    let label = label(key, &source.text);
     let create_module = || {
         gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(&label),

@@ -13,7 +13,7 @@ use std::fmt;
 pub enum ProductVariant {
     /// Register tiles of `rows` × 64 by eight lanes, without workgroup memory.
     Strip {
-        /// 16, 32 or 64.
+        /// 8, 16, 32 or 64.
         rows: usize,
         /// The operands are exchanged and the result is stored transposed.
         swap: bool,
@@ -85,10 +85,12 @@ pub type Choices = [Option<ProductVariant>; 4];
 
 impl ProductVariant {
     /// All variants.
-    pub const ALL: [ProductVariant; 9] = [
+    pub const ALL: [ProductVariant; 11] = [
+        Variant::Strip { rows: 8, swap: false },
         Variant::Strip { rows: 16, swap: false },
         Variant::Strip { rows: 32, swap: false },
         Variant::Strip { rows: 64, swap: false },
+        Variant::Strip { rows: 8, swap: true },
         Variant::Strip { rows: 16, swap: true },
         Variant::Strip { rows: 32, swap: true },
         Variant::Strip { rows: 64, swap: true },
@@ -108,7 +110,7 @@ impl ProductVariant {
         }
         let mut best = (usize::MAX, Variant::Strip { rows: 16, swap: false });
         for swap in [false, true] {
-            for rows in [64, 32, 16] {
+            for &rows in strip_rows(caps, m * n) {
                 let (m, n) = if swap { (n, m) } else { (m, n) };
                 let cost = strip_cost(caps, rows) * tiles(m, n, (rows, STRIP)).next_multiple_of(THREADS);
                 if cost < best.0 {
@@ -145,6 +147,7 @@ impl ProductVariant {
         match self {
             Variant::Strip { rows, swap } => call
                 .define("ROWS", rows as u32)
+                .define("PAIR", u32::from(rows >= 16))
                 .define("MID", u32::from(rows >= 32))
                 .define("TALL", u32::from(rows >= 64))
                 .define("SWAP", u32::from(swap))
@@ -163,11 +166,25 @@ impl ProductVariant {
 const STRIP: usize = 64;
 /// Threads of a software adapter, at a guess.
 const THREADS: usize = 4;
+/// Elements of a product below which a quickly compiled kernel is worth more than a quick one.
+const SMALL: usize = 1 << 17;
 /// Workgroups that keep a GPU busy.
 const BUSY: usize = 128;
 
 fn tiles(m: usize, n: usize, tile: (usize, usize)) -> usize {
     m.div_ceil(tile.0) * n.div_ceil(tile.1)
+}
+
+/// Heights of register tiles to choose from, for a product of so many elements.
+///
+/// Compilers of software adapters take seconds for a tall tile: 0.4, 1.3 and 2.8 CPU seconds for 16, 32 and 64 rows
+/// in SwiftShader. That is only repaid where lanes share their loads, and hardly by a single picture.
+fn strip_rows(caps: &Caps, elements: usize) -> &'static [usize] {
+    match caps.subgroup_size {
+        8 => &[64, 32, 16],
+        _ if elements < SMALL => &[8],
+        _ => &[16],
+    }
 }
 
 /// Cost of one term of k of a register tile: loads go lane by lane and word by word, arithmetic by vectors of eight.

@@ -151,6 +151,18 @@ export interface TrainingStep {
   vocab: number;
 }
 
+/** Times of a workload of docs/performance.md, in seconds. */
+export interface Bench {
+  label: string;
+  /** Pictures of one run; 0 for a product of matrices. */
+  images: number;
+  flops: number;
+  dispatches: number;
+  /** Kernels compiled, everything allocated, first run. */
+  first: number;
+  seconds: number[];
+}
+
 export class Beit {
   /** Starts the module (`module`: where `beit_web_bg.wasm` is, if not beside this file) and opens the browser's GPU. */
   static create(options?: { module?: string | URL }): Promise<Beit>;
@@ -181,6 +193,8 @@ export class Beit {
   clearPictures(): Promise<void>;
   startTraining(options?: TrainingOptions): Promise<void>;
   trainStep(): Promise<TrainingStep>;
+  /** Copies the training to the host, which is what `recover` goes on from (done now and then anyway); gives its step. */
+  snapshot(): Promise<number>;
   /** Keeps what was trained. */
   endTraining(): Promise<void>;
   /** Goes back to the weights from before the training. */
@@ -189,5 +203,8 @@ export class Beit {
   export(): Promise<Record<string, Uint8Array>>;
   /** After `device-lost`: opens the GPU again and puts everything back; gives the training's step or −1. */
   recover(): Promise<number>;
+  /** Times a workload: matmul, f-micro, f, t-micro, t-tiny or d. */
+  bench(workload: string, runs?: number): Promise<Bench>;
+  /** Frees the memory of the module and of the device; later calls reject with `disposed`. */
   dispose(): Promise<void>;
 }

@@ -83,9 +83,9 @@ export class Beit {
       if (!found) throw fault("file", `${name} is missing`);
       return found instanceof Uint8Array ? found : new Uint8Array(found);
     };
-    return this.#call((e) => e.load(
+    return this.#call(async (e) => (await e.load(
       bytes("model.safetensors"), bytes("config.json"), bytes("tokenizer.safetensors"), bytes("tokenizer.json"),
-    ).model);
+    )).model);
   }
 
   model() {
@@ -148,6 +148,10 @@ export class Beit {
     return this.#call(async (e) => (await e.trainStep()).step);
   }
 
+  snapshot() {
+    return this.#call((e) => e.snapshot());
+  }
+
   endTraining() {
     return this.#call((e) => e.endTraining());
   }
@@ -158,6 +162,10 @@ export class Beit {
 
   export() {
     return this.#call((e) => e.export());
+  }
+
+  bench(workload, runs = 5) {
+    return this.#call(async (e) => (await e.bench(workload, runs)).bench);
   }
 
   recover() {

@@ -14,10 +14,14 @@ export class Chart {
   #svg;
   #format;
   #name;
+  #zero;
+  #ends = [document.createElement("span"), document.createElement("span")];
 
-  constructor(parent, name, format) {
+  /** `zero`: the axis begins at 0 and not at the least value. */
+  constructor(parent, name, format, { zero = false } = {}) {
     this.#name = name;
     this.#format = format;
+    this.#zero = zero;
     const root = document.createElement("div");
     root.className = "chart";
     const title = document.createElement("h3");
@@ -29,7 +33,11 @@ export class Chart {
     const axis = element("path", "axis");
     axis.setAttribute("d", `M0 ${HEIGHT}H${WIDTH}`);
     this.#svg.append(axis, this.#second, this.#path);
-    root.append(title, this.#value, this.#svg);
+    const plot = document.createElement("div");
+    plot.className = "plot";
+    for (const end of this.#ends) end.setAttribute("aria-hidden", "true");
+    plot.append(this.#svg, ...this.#ends);
+    root.append(title, this.#value, plot);
     parent.append(root);
     this.clear();
   }
@@ -55,7 +63,7 @@ export class Chart {
 
   #draw(steps) {
     const all = [...this.#main, ...this.#other].map((p) => p[1]);
-    const [low, high] = [Math.min(...all), Math.max(...all)];
+    const [low, high] = [this.#zero ? 0 : Math.min(...all), Math.max(...all)];
     const range = high - low || Math.abs(high) || 1;
     const line = (points) => {
       const every = Math.max(1, Math.ceil(points.length / POINTS));
@@ -65,6 +73,7 @@ export class Chart {
     };
     this.#path.setAttribute("d", line(this.#main));
     this.#second.setAttribute("d", line(this.#other));
+    this.#ends.forEach((end, i) => (end.textContent = all.length ? this.#format(i ? low : high) : ""));
     const [first, last] = [this.#main[0], this.#main.at(-1)];
     const said = last ? `from ${this.#format(first[1])} to ${this.#format(last[1])} at update ${last[0]}` : "no values yet";
     this.#svg.setAttribute("aria-label", `${this.#name}: ${said}`);

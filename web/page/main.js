@@ -1,11 +1,14 @@
 // The page: wires the boards, the inspector and the training to the engine's worker.
 
+import { Attention } from "./attention.js";
 import { Board, hatch, heat } from "./board.js";
 import { takePicture } from "./camera.js";
 import { download, isModelFile, readModel, readPicture, tar } from "./files.js";
 import { Inspector } from "./inspector.js";
 import { Remote } from "./remote.js";
+import { centred, contactSheet } from "./sheet.js";
 import { Trainer } from "./train.js";
+import { explain } from "./trouble.js";
 
 const byId = (id) => document.getElementById(id);
 const root = document.documentElement;
@@ -15,16 +18,8 @@ const say = (text) => (byId("status").textContent = text);
 const HELD_OUT = 1_000_000;
 const MODEL_FILES = ["model.safetensors", "config.json", "tokenizer.safetensors", "tokenizer.json"];
 
-const TROUBLE = {
-  "no-webgpu": ["This browser has no WebGPU", "The page computes on the graphics card through WebGPU, which this browser does not offer here. Chrome and Edge have it (on Linux for some graphics cards only), Safari from version 26, Firefox on Windows and on Macs. It works on https and on localhost only."],
-  "no-adapter": ["No graphics adapter", "This browser has WebGPU, but found no adapter that it may use. Hardware acceleration may be switched off in its settings, or the driver is on its list of faulty ones."],
-  "small-limits": ["This device is too small for the model", "Its graphics adapter allows only smaller buffers or workgroups than this model needs. The built-in model needs very little; a larger imported one may not fit."],
-  "out-of-memory": ["Out of graphics memory", "Close other tabs that use the graphics card, train with a smaller batch, or take a smaller model."],
-  "device-lost": ["The graphics device was lost", "The browser took it away and did not give it back. Start again; a training goes on from the weights that were exported."],
-  crashed: ["The engine stopped", "It ended in a way that it should not. Start again; what was not exported is lost."],
-};
-
 let remote;
+let attention;
 let inspector;
 let trainer;
 let info;
@@ -33,6 +28,7 @@ let mask = [];
 let found;
 let scene = HELD_OUT;
 let seed = 1;
+let maskKind = "blockwise";
 const boards = {
   in: new Board(byId("board-in"), { label: "Mask: patches of the picture", paints: true, help: "board-help" }),
   out: new Board(byId("board-out"), { label: "What the model makes of each patch", paints: false }),
@@ -41,18 +37,18 @@ const boards = {
 // ---- trouble
 
 function trouble(error) {
-  const known = TROUBLE[error.code];
-  root.dataset.trouble = error.code ?? "unknown";
+  const known = explain(error);
   if (!known) {
     say(error.message);
     return;
   }
+  root.dataset.trouble = error.code;
   const box = byId("trouble");
-  box.querySelector("h2").textContent = known[0];
-  box.querySelector("p").textContent = `${known[1]} (${error.message})`;
-  byId("restart").hidden = !["device-lost", "crashed", "out-of-memory"].includes(error.code);
+  box.querySelector("h2").textContent = known.title;
+  box.querySelector("p").textContent = known.text;
+  byId("restart").hidden = !known.restart;
   box.hidden = false;
-  say(`${known[0]}.`);
+  say(`${known.title}.`);
   if (!found) root.dataset.state = "failed";
   root.classList.remove("loading");
 }
@@ -96,8 +92,7 @@ async function lookOnce() {
   const temperature = view === "sampled" ? Number(byId("temperature").value) : 0;
   if (!hidden) {
     found = undefined;
-    boards.in.show(thumbnail());
-    boards.out.show(thumbnail());
+    showPlain();
     draw();
     byId("view-note").textContent = "Nothing is hidden.";
     byId("figures").replaceChildren();
@@ -109,20 +104,15 @@ async function lookOnce() {
   byId("round").value = rounds;
   inspector.figures(found);
   draw();
+  root.dataset.first ??= Math.round(performance.now());
   await choose(boards.in.selected);
 }
 
-/** The picture at the model's size, cut to a square. */
-function thumbnail() {
-  const canvas = document.createElement("canvas");
-  const source = document.createElement("canvas");
-  [source.width, source.height] = [picture.width, picture.height];
-  source.getContext("2d").putImageData(picture, 0, 0);
-  canvas.width = canvas.height = info.image;
-  const side = Math.min(picture.width, picture.height);
-  const context = canvas.getContext("2d");
-  context.drawImage(source, (picture.width - side) / 2, (picture.height - side) / 2, side, side, 0, 0, info.image, info.image);
-  return context.getImageData(0, 0, info.image, info.image);
+/** The picture alone, before or without a prediction. */
+function showPlain() {
+  const image = info ? centred(picture, info.image) : picture;
+  boards.in.show(image);
+  boards.out.show(image);
 }
 
 function draw() {
@@ -161,8 +151,7 @@ function drawView() {
   else if (view === "iterated") {
     const round = Number(byId("round").value);
     boards.out.overlay((context, x, y, w, h, i) => found.mask[i] && found.round[i] > round && hatch(context, x, y, w, h));
-  } else if (view === "attention") drawAttention();
-  else boards.out.overlay(() => {});
+  } else if (view !== "attention") boards.out.overlay(() => {});
 }
 
 function drawConfidence(context, x, y, w, h, i) {
@@ -178,30 +167,19 @@ function drawConfidence(context, x, y, w, h, i) {
   context.fillText(String(Math.round(100 * found.confidence[i])), x + w / 2, y + h / 2);
 }
 
-async function drawAttention() {
-  const options = { layer: Number(byId("layer").value), head: Number(byId("head").value) };
-  const chosen = boards.out.selected;
-  const values = await remote.call("attention", chosen, options);
-  if (byId("view").value !== "attention" || chosen !== boards.out.selected) return;
-  const most = Math.max(...values);
-  boards.out.overlay((context, x, y, w, h, i) => {
-    const v = most > 0 ? values[i] / most : 0;
-    context.fillStyle = `rgb(${heat(v)} / 0.72)`;
-    context.fillRect(x, y, w, h);
-  });
-}
-
 async function choose(index) {
   boards.in.select(index);
   boards.out.select(index);
   if (!found) return;
-  if (byId("view").value === "attention") await drawAttention();
+  if (byId("view").value === "attention") await attention.draw();
   await inspector.patch(found, index);
 }
 
 function showView(view) {
   byId("view").value = view;
   for (const name of ["iterated", "sampled", "attention"]) byId(`controls-${name}`).hidden = name !== view;
+  byId("scale").hidden = view !== "confidence" && view !== "attention";
+  byId("scale-most").textContent = view === "confidence" ? "100 %" : "most";
   drawView();
 }
 
@@ -226,7 +204,10 @@ async function usePicture(next, said) {
 async function newMask(kind) {
   if (kind === "inverse") mask = mask.map((m) => 1 - m);
   else if (kind === "clear") mask = mask.map(() => 0);
-  else mask = Array.from(await remote.call("mask", kind, Number(byId("share").value) / 100, ++seed));
+  else {
+    maskKind = kind;
+    mask = Array.from(await remote.call("mask", kind, Number(byId("share").value) / 100, ++seed));
+  }
   draw();
   await look();
 }
@@ -240,24 +221,16 @@ async function take(files) {
   await usePicture(image, `${files[0].name || "The picture"} is shown.`);
 }
 
-function save() {
-  if (!found) return;
-  const shown = ["original", "corrupted", "reconstructed", "ceiling"].map((key) => found.pictures[key]);
-  const [side, gap] = [256, 8];
-  const sheet = document.createElement("canvas");
-  [sheet.width, sheet.height] = [shown.length * (side + gap) - gap, side];
-  const context = sheet.getContext("2d");
-  context.imageSmoothingEnabled = false;
-  shown.forEach((image, i) => {
-    const one = document.createElement("canvas");
-    [one.width, one.height] = [image.width, image.height];
-    one.getContext("2d").putImageData(image, 0, 0);
-    context.drawImage(one, i * (side + gap), 0, side, side);
-  });
-  sheet.toBlob((blob) => {
-    download(blob, "beit-reconstruction.png");
-    say("Saved: original, hidden, reconstruction, the tokenizer’s best.");
-  });
+async function save() {
+  if (!found) return say("Hide some patches first.");
+  const view = byId("view");
+  const shown = [["Original", "original"], ["Hidden", "corrupted"], ["Reconstruction", "reconstructed"], ["The tokenizer’s best", "ceiling"]];
+  // A view that is not among the four is added as it is looked at.
+  if (found.pictures[view.value] && !shown.some(([, key]) => key === view.value)) {
+    shown.splice(3, 0, [view.selectedOptions[0].text, view.value]);
+  }
+  download(await contactSheet(shown.map(([caption, key]) => [caption, found.pictures[key]])), "beit-reconstruction.png");
+  return say(`Saved: ${shown.map(([caption]) => caption.toLowerCase()).join(", ")}.`);
 }
 
 // ---- models
@@ -266,12 +239,7 @@ async function useModel(files, said) {
   info = await remote.call("load", files);
   inspector.forget();
   for (const board of Object.values(boards)) board.setGrid(info.rows, info.columns);
-  const options = (id, first, count, name) => {
-    const list = [[-1, first], ...Array.from({ length: count }, (_, i) => [i, `${name} ${i + 1}`])];
-    byId(id).replaceChildren(...list.map(([value, text]) => new Option(text, value)));
-  };
-  options("layer", "all (rollout)", info.depth, "block");
-  options("head", "mean", info.heads, "head");
+  attention.setModel(info);
   mask = Array.from(await remote.call("mask", "blockwise", Number(byId("share").value) / 100, seed));
   byId("about").textContent =
     `Model: ${info.depth} blocks of width ${info.width}, ${info.parameters.toLocaleString("en")} parameters, pictures of ${info.image} × ${info.image} pixels in ${info.rows} × ${info.columns} patches; tokenizer of ${info.vocab} tokens, ${info.tokenizerParameters.toLocaleString("en")} parameters.`;
@@ -321,12 +289,12 @@ function wire() {
     button.onclick = guarded(() => newMask(button.dataset.mask));
   }
   byId("share").oninput = () => (byId("share-out").textContent = `${byId("share").value} %`);
-  byId("share").onchange = guarded(() => newMask("blockwise"));
+  byId("share").onchange = guarded(() => newMask(maskKind));
   byId("view").onchange = guarded(async () => {
     const view = byId("view").value;
     showView(view);
     if ((view === "iterated" || view === "sampled") && !found?.pictures[view]) await look();
-    if (view === "attention") await drawAttention();
+    if (view === "attention" && found) await attention.draw();
   });
   byId("rounds").onchange = guarded(look);
   byId("round").oninput = drawView;
@@ -336,7 +304,6 @@ function wire() {
     seed++;
     return look();
   });
-  byId("layer").onchange = byId("head").onchange = guarded(drawAttention);
   byId("next").onclick = guarded(async () => usePicture(await remote.call("scene", ++scene, 128), "Another scene, one that no training has seen."));
   byId("choose").onchange = guarded(async (event) => {
     const files = [...event.target.files];
@@ -347,7 +314,7 @@ function wire() {
     const image = await takePicture();
     if (image) await usePicture(image, "A picture from the camera.");
   });
-  byId("save").onclick = save;
+  byId("save").onclick = guarded(save);
   byId("export").onclick = guarded(exportModel);
   byId("import").onchange = guarded(async (event) => {
     const files = [...event.target.files];
@@ -387,20 +354,28 @@ async function start() {
   remote.addEventListener("lost", () => say("The graphics device was lost. Opening it again."));
   remote.addEventListener("recovered", ({ detail }) => {
     root.dataset.recovered = Number(root.dataset.recovered ?? 0) + 1;
+    root.dataset.from = detail.step;
     say(detail.step >= 0 ? `The graphics device was lost and is back. Training goes on from update ${detail.step}.` : "The graphics device was lost and is back.");
   });
+  attention = new Attention(remote, boards.out, guarded(() => found && attention.draw()));
   inspector = new Inspector(remote);
   trainer = new Trainer(remote, { say, trouble, look, showView, changed: () => inspector.forget() });
   wire();
-  const [device, files] = await Promise.all([remote.call("open"), builtIn()]);
-  await useModel(files);
+  const files = builtIn();
+  const device = await remote.call("open");
   picture = await remote.call("scene", scene, 128);
+  showPlain();
+  if (device.software) {
+    say("Compiling the kernels for a software adapter, which takes some seconds.");
+    byId("batch").value = 8;
+  }
+  await useModel(await files);
+  draw();
   await look();
   root.classList.remove("loading");
   root.dataset.state = "ready";
-  root.dataset.first = Math.round(performance.now());
   const name = [device.name, device.software && "software"].filter(Boolean).join(", ");
-  say(`Ready${name ? ` on ${name}` : ""}: first reconstruction after ${(performance.now() / 1000).toFixed(1)} s.`);
+  say(`Ready${name ? ` on ${name}` : ""}: first reconstruction after ${(Number(root.dataset.first) / 1000).toFixed(1)} s.`);
   // Kept for later without a network; the page works without it.
   navigator.serviceWorker?.register(new URL("offline.js", import.meta.url)).catch(() => {});
 }

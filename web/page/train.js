@@ -2,6 +2,7 @@
 
 import { Chart } from "./charts.js";
 import { readPicture } from "./files.js";
+import { onCanvas } from "./sheet.js";
 
 /** Updates between two looks at the picture, at least; and the least time between them in milliseconds. */
 const LOOK_STEPS = 5;
@@ -29,9 +30,9 @@ export class Trainer {
     const number = (digits) => (v) => v.toFixed(digits);
     this.#charts = {
       loss: new Chart(charts, "Loss", number(3)),
-      accuracy: new Chart(charts, "Token accuracy", (v) => `${(100 * v).toFixed(1)} %`),
-      codebook: new Chart(charts, "Codebook usage", number(0)),
-      rate: new Chart(charts, "Pictures per second", number(0)),
+      accuracy: new Chart(charts, "Token accuracy", (v) => `${(100 * v).toFixed(1)} %`, { zero: true }),
+      codebook: new Chart(charts, "Codebook usage", number(0), { zero: true }),
+      rate: new Chart(charts, "Pictures per second", number(0), { zero: true }),
     };
     byId("start").onclick = () => this.#guard(() => this.#start());
     byId("pause").onclick = () => this.#guard(() => this.#pause());
@@ -93,6 +94,7 @@ export class Trainer {
       return this.#page.say("Add pictures to train on first.");
     }
     if (!byId("train-form").reportValidity()) return;
+    document.documentElement.dataset.step = 0;
     this.#set("preparing");
     this.#page.say("Preparing the training.");
     try {
@@ -163,9 +165,7 @@ export class Trainer {
     if (!found || slot <= this.#filmed) return;
     this.#filmed = slot;
     const image = found.pictures[this.#kind === "tokenizer" ? "ceiling" : "reconstructed"];
-    const canvas = document.createElement("canvas");
-    [canvas.width, canvas.height] = [image.width, image.height];
-    canvas.getContext("2d").putImageData(image, 0, 0);
+    const canvas = onCanvas(image);
     canvas.setAttribute("role", "img");
     const when = step === 0 ? "at the start" : step === steps ? "at the end" : `update ${step}`;
     canvas.setAttribute("aria-label", `Reconstruction ${when}`);

@@ -7,6 +7,9 @@ const RETRIES = [0, 200, 600, 1500, 3000];
 
 let beit;
 let running = false;
+/** The loop of updates; the next one begins when it has ended. */
+let looping = Promise.resolve();
+let recovering;
 
 const own = {
   async open() {
@@ -16,13 +19,16 @@ const own = {
   async run() {
     if (running) return;
     running = true;
-    loop().catch((error) => {
+    looping = looping.then(loop).catch((error) => {
       running = false;
       postMessage({ event: "stopped", error: plain(error) });
     });
   },
-  pause() {
+  /** Whatever happens to the device while nothing runs, the training is safe. */
+  async pause() {
     running = false;
+    await looping;
+    await withRecovery(() => beit.snapshot());
   },
 };
 
@@ -41,16 +47,21 @@ async function loop() {
   }
 }
 
+/** Does something, once more if the device was lost and is back. Calls that fail together share one recovery. */
 async function withRecovery(work) {
   try {
     return await work();
   } catch (error) {
     if (error?.code !== "device-lost") throw error;
-    postMessage({ event: "lost" });
-    const step = await recover(error);
-    postMessage({ event: "recovered", step });
+    recovering ??= announced(error).finally(() => (recovering = undefined));
+    await recovering;
     return work();
   }
+}
+
+async function announced(error) {
+  postMessage({ event: "lost" });
+  postMessage({ event: "recovered", step: await recover(error) });
 }
 
 async function recover(error) {

@@ -4,11 +4,17 @@
 //! Everything here runs on one thread, a worker's as a rule, and waits without blocking.
 
 mod answer;
+mod bench;
 mod engine;
 mod fault;
 mod inspect;
+mod learning;
+mod loaded;
+mod looking;
 mod models;
 mod pictures;
+mod recovery;
+mod scenes;
 #[cfg(feature = "suite")]
 mod suite;
 mod training;

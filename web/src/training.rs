@@ -8,19 +8,21 @@ use beit::data::{BadSamples, MimBatch, MimBatches, Samples, Source, TokenBatch, 
 use beit::gpu::{Arrivals, Gpu, GpuSession};
 use beit::graph::PageKind;
 use beit::models::mim::TOKENIZER;
-use beit::ops::CONTROL_LEN;
+use beit::ops::{CONTROL_LEN, Caps};
 use beit::session::{HostData, Session, Ticket};
-use beit::tasks::tokenizer::{Codebook, TokenizerRecipe};
+use beit::tasks::tokenizer::Codebook;
 use beit::tasks::{pretrain, tokenizer};
-use beit::train::{State, Stepper};
+use beit::train::{State, StepPlans, Stepper};
 use beit::{Error, Result};
+use js_sys::Date;
 use serde_json::{Value, json};
 
 use crate::models::Weights;
 use crate::waiting::take;
 
-/// Updates between snapshots.
+/// Updates between snapshots at most, and milliseconds: what a lost device can cost.
 const SNAPSHOT_EVERY: u64 = 25;
+const SNAPSHOT_AFTER: f64 = 10_000.0;
 /// Updates whose ids are counted for codebook usage and chance.
 const WINDOW: usize = 8;
 /// Updates without a finite loss after which training stops.
@@ -64,6 +66,8 @@ pub(crate) struct Training {
     hopeless: u32,
     /// Updates done and everything they changed.
     pub snapshot: (u64, State),
+    /// When it was taken, in milliseconds.
+    taken: f64,
 }
 
 /// The recipe of the nano preset for these networks and settings; schedules scale with the number of updates.
@@ -87,6 +91,30 @@ fn recipe(weights: &Weights, s: &Settings) -> Result<RunConfig> {
     Ok(c)
 }
 
+/// What a training will run, before anything is allocated.
+pub(crate) struct TrainingPlans {
+    config: RunConfig,
+    /// Forward and backward pass, update.
+    pub steps: StepPlans,
+}
+
+impl TrainingPlans {
+    /// Compiles the plans.
+    ///
+    /// # Errors
+    /// If the settings cannot work.
+    pub(crate) fn new(weights: &Weights, settings: &Settings, caps: &Caps) -> Result<TrainingPlans> {
+        let config = recipe(weights, settings)?;
+        let steps = match settings.kind {
+            Kind::Tokenizer => {
+                tokenizer::plans(&config.tokenizer, config.token_side(), &config.tokenizer_training, caps)?
+            }
+            Kind::Model => config.mim().plans(&config.training, &weights.tokenizer, caps)?,
+        };
+        Ok(TrainingPlans { config, steps })
+    }
+}
+
 impl Training {
     /// Loads everything on a new session and puts the starting point in place: `from`, or else the settings' own.
     ///
@@ -96,36 +124,35 @@ impl Training {
         gpu: &Gpu,
         weights: &Weights,
         settings: Settings,
+        plans: TrainingPlans,
         source: Arc<dyn Source>,
         from: Option<(u64, State)>,
     ) -> Result<(Training, Arrivals)> {
-        let config = recipe(weights, &settings)?;
+        let TrainingPlans { config, steps } = plans;
         let bad = Arc::new(BadSamples::new(1.0));
         let samples = Samples::shuffled(source, settings.seed, bad)?.with_cache(64 << 20);
         let session = GpuSession::new(gpu.clone());
         let arrivals = session.arrivals();
         let mut session: Box<dyn Session> = Box::new(session);
-        let caps = session.caps();
         let views = config.views(true);
-        let (plans, batches) = match settings.kind {
+        let batches = match settings.kind {
             Kind::Tokenizer => {
                 weights.put(session.as_mut(), pretrain::MODEL)?;
-                let own = TokenizerRecipe { batch: settings.batch, ..config.tokenizer_training.clone() };
-                let plans = tokenizer::plans(&config.tokenizer, config.token_side(), &own, &caps)?;
-                (plans, Batches::Tokens(TokenBatches::new(samples, settings.batch, views)?, None))
+                Batches::Tokens(TokenBatches::new(samples, settings.batch, views)?, None)
             }
             Kind::Model => {
                 weights.put(session.as_mut(), TOKENIZER)?;
-                let plans = config.mim().plans(&config.training, &weights.tokenizer, &caps)?;
                 let batches = MimBatches::new(samples, settings.batch, views, config.mask_spec())?;
-                (plans, Batches::Masked(Box::new(batches), None))
+                Batches::Masked(Box::new(batches), None)
             }
         };
-        let mut stepper = Stepper::new(session, plans)?;
+        let mut stepper = Stepper::new(session, steps)?;
         let snapshot = from.unwrap_or_else(|| (0, Self::first_state(weights, &settings, &stepper)));
         stepper.restore(&snapshot.1)?;
         let (recent, step) = (VecDeque::new(), snapshot.0);
-        Ok((Training { stepper, settings, config, batches, step, recent, hopeless: 0, snapshot }, arrivals))
+        let (hopeless, taken) = (0, Date::now());
+        let t = Training { stepper, settings, config, batches, step, recent, hopeless, snapshot, taken };
+        Ok((t, arrivals))
     }
 
     fn first_state(weights: &Weights, settings: &Settings, stepper: &Stepper) -> State {
@@ -165,8 +192,9 @@ impl Training {
         }
         self.step += 1;
         let figures = self.figures(read)?;
-        if self.step % SNAPSHOT_EVERY == 0 || self.done() {
-            self.snapshot = (self.step, self.capture(arrivals).await?);
+        let due = self.step >= self.snapshot.0 + SNAPSHOT_EVERY || Date::now() >= self.taken + SNAPSHOT_AFTER;
+        if due || self.done() {
+            self.take_snapshot(arrivals).await?;
         }
         Ok(figures)
     }
@@ -240,6 +268,16 @@ impl Training {
         Ok(figures)
     }
 
+    /// Copies everything to the host, for [`Training::start`] on another device.
+    ///
+    /// # Errors
+    /// If the device was lost.
+    pub(crate) async fn take_snapshot(&mut self, arrivals: &Arrivals) -> Result<()> {
+        self.snapshot = (self.step, self.capture(arrivals).await?);
+        self.taken = Date::now();
+        Ok(())
+    }
+
     /// Copies everything that training changes to the host.
     async fn capture(&mut self, arrivals: &Arrivals) -> Result<State> {
         let mut pages = Vec::new();
@@ -265,7 +303,7 @@ impl Training {
     /// # Errors
     /// If the device was lost.
     pub(crate) async fn weights(&mut self, arrivals: &Arrivals, loaded: &Weights) -> Result<Weights> {
-        self.snapshot = (self.step, self.capture(arrivals).await?);
+        self.take_snapshot(arrivals).await?;
         Ok(self.snapshot_weights(loaded))
     }
 

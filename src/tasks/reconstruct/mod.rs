@@ -245,6 +245,18 @@ impl Viewer {
     /// As [`ViewerPlans::new`], or if the device refuses.
     pub fn load(session: &mut dyn Session, models: &ViewedModels<'_>) -> Result<Viewer> {
         let plans = ViewerPlans::new(models, &session.caps())?;
+        Viewer::of_plans(session, models, plans)
+    }
+
+    /// Loads plans that were compiled before for these models; the session must hold both stores.
+    ///
+    /// # Errors
+    /// If the device refuses.
+    pub fn of_plans(
+        session: &mut dyn Session,
+        models: &ViewedModels<'_>,
+        plans: ViewerPlans,
+    ) -> Result<Viewer> {
         let tables = plans.forward.outputs.iter().filter(|p| p.name.starts_with("table.")).count();
         Ok(Viewer {
             vit: models.vit.clone(),

@@ -1,16 +1,17 @@
 //! Builds the browser page: compiles `beit-web` for wasm32, runs wasm-bindgen as a library, and lays out a folder of
 //! static files that any web server can serve from any path.
 
+mod module;
 mod serve;
 
+pub use module::{Module, Piece};
 pub use serve::{Reply, Server, reply};
 
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
 /// What a build may leave in or out.
@@ -18,6 +19,8 @@ use sha2::{Digest, Sha256};
 pub struct Options {
     /// Also compile the op suite into the module (tests).
     pub suite: bool,
+    /// Less optimised, in a fraction of the time (tests, work on the page).
+    pub quick: bool,
 }
 
 /// A folder that was built.
@@ -39,7 +42,7 @@ pub fn root() -> PathBuf {
     here.ancestors().nth(2).unwrap_or(here).to_path_buf()
 }
 
-fn target_dir() -> PathBuf {
+pub(crate) fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
@@ -48,7 +51,9 @@ fn target_dir() -> PathBuf {
 /// # Errors
 /// If a step fails; the message says which.
 pub fn build(dist: &Path, options: Options) -> Result<Built> {
-    let wasm = compile(options)?;
+    let features: &[&str] = if options.suite { &["suite"] } else { &[] };
+    let module = Module { package: "beit-web", piece: Piece::Library, features, quick: options.quick };
+    let wasm = module.compile()?;
     if dist.exists() {
         fs::remove_dir_all(dist).with_context(|| format!("cannot clear {}", dist.display()))?;
     }
@@ -57,40 +62,12 @@ pub fn build(dist: &Path, options: Options) -> Result<Built> {
     copy(&web.join("page"), dist)?;
     copy(&web.join("api"), &dist.join("beit"))?;
     copy(&web.join("model"), &dist.join("model"))?;
-    bind(&wasm, &dist.join("beit"))?;
+    module.bind(&wasm, &dist.join("beit"))?;
     let files = list(dist)?;
     write_offline_list(dist, &files)?;
     let module = fs::read(dist.join("beit/beit_web_bg.wasm"))?;
     let total = files.iter().map(|f| fs::metadata(dist.join(f)).map_or(0, |m| m.len())).sum();
     Ok(Built { dist: dist.to_path_buf(), wasm: module.len() as u64, wasm_gzip: gzip(&module)?, total })
-}
-
-/// Compiles the module and returns its path.
-fn compile(options: Options) -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.current_dir(root()).args(["build", "--profile", "web", "--target", "wasm32-unknown-unknown"]);
-    command.args(["-p", "beit-web", "--lib", "--locked"]);
-    if options.suite {
-        command.args(["--features", "suite"]);
-    }
-    // Flags meant for this machine's programs have no place in a module.
-    command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
-    let status = command.status().context("cannot start cargo")?;
-    if !status.success() {
-        bail!(
-            "the module does not compile; if the target is missing: rustup target add wasm32-unknown-unknown"
-        );
-    }
-    Ok(target_dir().join("wasm32-unknown-unknown/web/beit_web.wasm"))
-}
-
-/// Writes the module and its JavaScript and TypeScript glue.
-fn bind(wasm: &Path, out: &Path) -> Result<()> {
-    let mut bindgen = wasm_bindgen_cli_support::Bindgen::new();
-    bindgen.input_path(wasm).out_name("beit_web").web(true)?.typescript(true);
-    bindgen.remove_name_section(true).remove_producers_section(true);
-    bindgen.generate(out).context("wasm-bindgen failed")
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

@@ -1,4 +1,4 @@
-//! `cargo run --release -p beit-web-build -- [build|serve] [--dist DIR] [--port N]`
+//! `cargo run --release -p beit-web-build -- [build|serve] [--quick] [--dist DIR] [--port N]`
 
 use std::path::PathBuf;
 
@@ -8,10 +8,11 @@ use beit_web_build::{Options, Server, build, root};
 const USAGE: &str = "\
 Builds the browser page of BEiT in WebGPU.
 
-usage: beit-web-build [build|serve] [--dist DIR] [--port N]
+usage: beit-web-build [build|serve] [--quick] [--dist DIR] [--port N]
 
   build        compile the module and write the static page (the default)
   serve        build, then serve the page on localhost until Ctrl-C
+  --quick      less optimised, in a fraction of the time: for work on the page
   --dist DIR   where the page is written [default: web/dist]
   --port N     port of `serve` [default: 8737]";
 
@@ -28,10 +29,12 @@ fn main() {
 fn run() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let (mut serve, mut dist, mut port) = (false, root().join("web/dist"), 8737);
+    let mut options = Options::default();
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "build" => serve = false,
             "serve" => serve = true,
+            "--quick" => options.quick = true,
             "--dist" => dist = PathBuf::from(args.next().unwrap_or_default()),
             "--port" => port = args.next().unwrap_or_default().parse()?,
             "-h" | "--help" => {
@@ -48,7 +51,7 @@ fn run() -> Result<()> {
             dist.display()
         );
     }
-    let built = build(&dist, Options::default())?;
+    let built = build(&dist, options)?;
     let kib = |bytes: u64| bytes.div_ceil(1024);
     println!(
         "{}: {} KiB; the module {} KiB, {} KiB compressed by gzip",

@@ -34,8 +34,10 @@ pub struct Chromium {
     socket: WebSocket<TcpStream>,
     session: String,
     next: u64,
-    /// What a proxy for all but localhost was asked for.
+    /// What a proxy for all but localhost was asked for, errands of the browser itself left out.
     pub foreign: Arc<Mutex<Vec<String>>>,
+    /// Addresses elsewhere that the page itself asked for.
+    pub asked: Vec<String>,
     /// Messages of the page's console that are errors, and exceptions.
     pub errors: Vec<String>,
 }
@@ -52,7 +54,9 @@ impl Chromium {
             for stream in proxy.incoming().flatten() {
                 let mut line = String::new();
                 let _ = std::io::BufRead::read_line(&mut std::io::BufReader::new(stream), &mut line);
-                log.lock().unwrap().push(line.trim().to_string());
+                if !is_errand(&line) {
+                    log.lock().unwrap().push(line.trim().to_string());
+                }
             }
         });
         let profile = tempfile::tempdir().unwrap();
@@ -91,12 +95,20 @@ impl Chromium {
         }
         let child = command.spawn().expect("the browser starts");
         let socket = connect(&profile.path().join("DevToolsActivePort"));
-        let mut browser =
-            Chromium { child, profile, socket, session: String::new(), next: 0, foreign, errors: vec![] };
+        let mut browser = Chromium {
+            child,
+            profile,
+            socket,
+            session: String::new(),
+            next: 0,
+            foreign,
+            asked: vec![],
+            errors: vec![],
+        };
         let target = browser.call("Target.createTarget", json!({"url": "about:blank"}));
         let attach = json!({"targetId": target["targetId"], "flatten": true});
         browser.session = browser.call("Target.attachToTarget", attach)["sessionId"].as_str().unwrap().into();
-        for domain in ["Page", "Runtime", "DOM"] {
+        for domain in ["Page", "Runtime", "DOM", "Network"] {
             browser.call(&format!("{domain}.enable"), json!({}));
         }
         browser
@@ -138,6 +150,13 @@ impl Chromium {
             Some("Runtime.consoleAPICalled") if params["type"] == "error" => {
                 self.errors.push(params["args"].to_string());
             }
+            Some("Network.requestWillBeSent") => {
+                let url = params["request"]["url"].as_str().unwrap_or_default();
+                let here = ["http://127.0.0.1:", "data:", "blob:http://127.0.0.1:", "about:"];
+                if !here.iter().any(|h| url.starts_with(h)) {
+                    self.asked.push(url.to_string());
+                }
+            }
             _ => {}
         }
     }
@@ -159,7 +178,7 @@ impl Chromium {
         let result = self.try_call("Runtime.evaluate", params)?;
         match result.get("exceptionDetails") {
             None => Ok(result["result"]["value"].clone()),
-            Some(e) => Err(format!("{}", e["exception"]["description"].as_str().unwrap_or(&e.to_string()))),
+            Some(e) => Err(e["exception"]["description"].as_str().unwrap_or(&e.to_string()).to_string()),
         }
     }
 
@@ -255,6 +274,15 @@ impl Drop for Chromium {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Whether a request is the browser's own: time, updates, accounts. No switch turns all of them off.
+fn is_errand(line: &str) -> bool {
+    let target = line.split(' ').nth(1).unwrap_or_default();
+    let host = target.trim_start_matches("http://").split(['/', ':']).next().unwrap_or_default();
+    ["google.com", "googleapis.com", "gvt1.com", "gstatic.com", "microsoft.com", "msn.com", "bing.com"]
+        .iter()
+        .any(|d| host == *d || host.ends_with(&format!(".{d}")))
 }
 
 /// Connects to the address that the browser writes into its profile.
