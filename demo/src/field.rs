@@ -75,6 +75,15 @@ impl Field {
         }
         painter.add(Shape::mesh(mesh));
     }
+    /// Shadow over each patch, 0 none to 1 dark.
+    pub(crate) fn shade(&self, painter: &Painter, shadow: impl Fn(usize) -> f32) {
+        let mut mesh = Mesh::default();
+        for p in 0..self.cells() {
+            let alpha = (shadow(p).clamp(0.0, 1.0) * 255.0) as u8;
+            mesh.add_colored_rect(self.cell(p), Color32::from_black_alpha(alpha));
+        }
+        painter.add(Shape::mesh(mesh));
+    }
     /// Hidden patches: a grey ground with a fine hatch, which no picture shows.
     pub(crate) fn hidden(&self, painter: &Painter, mask: &[bool], opacity: f32) {
         let ground = Color32::from_rgb(104, 108, 118).gamma_multiply(opacity);

@@ -114,5 +114,63 @@ Examples:
 
 #[cfg(target_arch = "wasm32")]
 mod web {
-    pub fn main() {}
+    use beit_egui::app::{App, Start};
+    use beit_egui::{device_descriptor, egui};
+    use eframe::egui_wgpu::WgpuSetup;
+    use eframe::wasm_bindgen::JsCast;
+    use eframe::web_sys::{Element, HtmlCanvasElement, window};
+    use std::sync::Arc;
+
+    /// Name of the canvas in `demo/page/index.html`.
+    const CANVAS: &str = "window";
+
+    fn element(id: &str) -> Option<Element> {
+        window()?.document()?.get_element_by_id(id)
+    }
+
+    /// The window, and a word for the page about how far it is.
+    struct Page {
+        app: App,
+        answers: u64,
+    }
+
+    impl eframe::App for Page {
+        fn ui(&mut self, ui: &mut egui::Ui, _: &mut eframe::Frame) {
+            self.app.show(ui);
+            let answers = self.app.beit().seen().map_or(0, |s| s.request);
+            if answers != self.answers
+                && let Some(canvas) = element(CANVAS)
+            {
+                self.answers = answers;
+                // A page without the attribute only lacks the word.
+                let _ = canvas.set_attribute("data-answers", &answers.to_string());
+            }
+        }
+    }
+
+    pub fn main() {
+        wasm_bindgen_futures::spawn_local(async {
+            if let Err(e) = start().await
+                && let Some(trouble) = element("trouble")
+            {
+                trouble.set_text_content(Some(&format!("The window could not be opened: {e}")));
+                let _ = trouble.remove_attribute("hidden");
+            }
+        });
+    }
+
+    async fn start() -> Result<(), String> {
+        let canvas = element(CANVAS).and_then(|e| e.dyn_into::<HtmlCanvasElement>().ok());
+        let canvas = canvas.ok_or("the page has no canvas")?;
+        let mut options = eframe::WebOptions::default();
+        if let WgpuSetup::CreateNew(setup) = &mut options.wgpu_options.wgpu_setup {
+            setup.device_descriptor = Arc::new(device_descriptor);
+        }
+        let create = |cc: &eframe::CreationContext<'_>| {
+            let app = App::new(cc, Start::default());
+            Ok(Box::new(Page { app, answers: 0 }) as Box<dyn eframe::App>)
+        };
+        let started = eframe::WebRunner::new().start(canvas, options, Box::new(create)).await;
+        started.map_err(|e| format!("{e:?}"))
+    }
 }

@@ -17,9 +17,9 @@ pub(super) fn head(app: &mut App, ui: &mut Ui) {
         }
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
             let dark = ui.visuals().dark_mode;
-            let (name, other) = if dark { ("☀", egui::Theme::Light) } else { ("🌙", egui::Theme::Dark) };
+            let (name, other) =
+                if dark { ("Light", egui::Theme::Light) } else { ("Dark", egui::Theme::Dark) };
             let button = ui.button(name).on_hover_text("light or dark");
-            button.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, true, "light or dark"));
             if button.clicked() {
                 ui.ctx().set_theme(other);
             }

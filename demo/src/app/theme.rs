@@ -20,7 +20,7 @@ const DARK: Palette = Palette {
     ground: Color32::from_rgb(17, 19, 24),
     card: Color32::from_rgb(25, 28, 35),
     edge: Color32::from_rgb(42, 46, 56),
-    text: Color32::from_rgb(226, 230, 238),
+    text: Color32::from_rgb(236, 239, 245),
     weak: Color32::from_rgb(150, 157, 171),
     button: Color32::from_rgb(40, 45, 56),
     hover: Color32::from_rgb(54, 60, 74),
@@ -68,7 +68,8 @@ fn visuals(base: Visuals, p: &Palette) -> Visuals {
     v.widgets.noninteractive = widget(p.card, p.text, Stroke::new(1.0, p.edge));
     v.widgets.inactive = widget(p.button, p.text, none);
     v.widgets.hovered = widget(p.hover, p.text, none);
-    v.widgets.active = widget(p.accent, p.on_accent, none);
+    // Strong text takes the colour of pressed widgets.
+    v.widgets.active = widget(p.edge, p.text, none);
     v.widgets.open = widget(p.hover, p.text, none);
     v
 }

@@ -50,14 +50,10 @@ fn columns(app: &mut App, ui: &mut Ui, parts: &[Part<'_>], most: usize) {
 fn pictures(app: &mut App, ui: &mut Ui) {
     ui.horizontal_wrapped(|ui| {
         let before = app.scene;
-        let back = ui.add_enabled(app.scene > 0, egui::Button::new("◀")).on_hover_text("scene before");
-        back.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, true, "scene before"));
-        if back.clicked() {
+        if ui.add_enabled(app.scene > 0, egui::Button::new("Previous")).clicked() {
             app.scene -= 1;
         }
-        let next = ui.button("▶").on_hover_text("next scene");
-        next.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, true, "next scene"));
-        if next.clicked() {
+        if ui.button("Next").on_hover_text("another built-in scene").clicked() {
             app.scene += 1;
         }
         if before != app.scene {
@@ -154,7 +150,7 @@ fn free_folder() -> PathBuf {
 pub(super) fn codebook(app: &mut App, ui: &mut Ui) {
     let atlas = |app: &mut App, ui: &mut Ui| {
         card(ui, "Codebook", "What each token decodes to where its neighbours are undecided", |ui| {
-            CodebookAtlas::new(&mut app.beit).width(760.0).show(ui);
+            CodebookAtlas::new(&mut app.beit).width(940.0).show(ui);
         });
     };
     let picture = |app: &mut App, ui: &mut Ui| {

@@ -73,7 +73,8 @@ impl<'a> AttentionOverlay<'a> {
         let Some(patch) = self.beit.chosen_patch() else { return };
         if let Some(maps) = self.beit.seen().and_then(|s| s.attention.as_ref()) {
             let values = attention(maps, choice, patch);
-            field.heat(&painter, 0.72, |p| values.get(p).copied());
+            // Square roots: a patch looks most at itself, and the others would all be dark.
+            field.shade(&painter, |p| 0.85 * (1.0 - values.get(p).copied().unwrap_or(0.0).max(0.0).sqrt()));
         }
         field.frame(&painter, patch, CHOSEN);
     }

@@ -1,7 +1,7 @@
 //! The mask: patches are hidden and shown by pointer, touch or keyboard, drawn at random, turned around.
 
 use beit::data::MaskKind;
-use egui::{Pos2, Response, Role, Sense, Slider, Ui, WidgetInfo};
+use egui::{PointerButton, Pos2, Response, Role, Sense, Slider, Ui, WidgetInfo};
 
 use super::{CHOSEN, MOST, not_ready};
 use crate::Beit;
@@ -50,8 +50,8 @@ impl<'a> MaskEditor<'a> {
         let (rect, mut response) = ui.allocate_exact_size(picture_size(ui, image, self.width), Sense::drag());
         let field = Field { rect, rows, columns };
         let mut mask = self.beit.mask().to_vec();
-        stroke(ui, &response, &field, &mut mask);
-        let touched = cells(ui, &response, &field, &mut mask);
+        let painted = stroke(ui, &response, &field, &mut mask);
+        let touched = cells(ui, &response, &field, &mut mask).or(painted);
         if touched.is_some() {
             self.beit.choose_patch(touched);
         }
@@ -87,33 +87,36 @@ impl<'a> MaskEditor<'a> {
     }
 }
 
-/// Paints with the pointer.
-fn stroke(ui: &Ui, response: &Response, field: &Field, mask: &mut [bool]) {
+/// Paints with the pointer, from the moment it is pressed; gives the patch where that was.
+fn stroke(ui: &Ui, response: &Response, field: &Field, mask: &mut [bool]) -> Option<usize> {
     let id = response.id.with("brush");
     let (origin, now) = ui.input(|i| (i.pointer.press_origin(), i.pointer.interact_pos()));
-    let (Some(origin), Some(now)) = (origin, now) else { return };
+    let mut first = None;
     if response.drag_started()
-        && let Some(first) = field.patch_at(origin)
+        && let Some(origin) = origin
     {
-        let brush = Brush { hides: !mask[first], last: origin };
-        ui.data_mut(|d| d.insert_temp(id, Some(brush)));
+        first = field.patch_at(origin);
+        let brush = first.map(|p| Brush { hides: !mask[p], last: origin });
+        ui.data_mut(|d| d.insert_temp(id, brush));
     }
-    let Some(Some(brush)) = ui.data(|d| d.get_temp::<Option<Brush>>(id)) else { return };
-    if response.dragged() {
+    let brush = ui.data(|d| d.get_temp::<Option<Brush>>(id)).flatten();
+    if let (Some(brush), Some(now)) = (brush, now)
+        && (response.dragged() || response.drag_stopped())
+    {
         field.patches_between(brush.last, now).into_iter().for_each(|p| mask[p] = brush.hides);
         ui.data_mut(|d| d.insert_temp(id, Some(Brush { last: now, ..brush })));
-    } else {
-        ui.data_mut(|d| d.remove::<Option<Brush>>(id));
     }
+    first
 }
 
-/// A box for each patch, for clicks, the keyboard and screen readers; gives the patch that was touched.
+/// A box for each patch, for the keyboard and screen readers; gives the patch that was touched.
 fn cells(ui: &Ui, board: &Response, field: &Field, mask: &mut [bool]) -> Option<usize> {
     let mut touched = None;
     for (p, hidden) in mask.iter_mut().enumerate() {
         let (row, column) = field.place(p);
         let cell = ui.interact(field.cell(p), board.id.with(p), Sense::click());
-        if cell.clicked() {
+        // The pointer has painted already when it was pressed.
+        if cell.clicked() && !cell.clicked_by(PointerButton::Primary) {
             *hidden = !*hidden;
             touched = Some(p);
         }

@@ -52,7 +52,7 @@ impl<'a> TokenInspector<'a> {
                 ui.add_space(4.0);
                 let p = f64::from(report.true_probability);
                 ui.label(
-                    RichText::new(format!("… the true token on rank {}, {}", report.rank, share(p))).weak(),
+                    RichText::new(format!("the true token on rank {}, {}", report.rank, share(p))).weak(),
                 );
             }
         });
@@ -68,7 +68,6 @@ impl<'a> TokenInspector<'a> {
         ui.horizontal(|ui| {
             let own = self.beit.original().map(|texture| (texture, self.patch_uv(patch)));
             thumbnail(ui, 1.4 * SIDE, own, "the patch");
-            ui.label("→");
             thumbnail(ui, 1.4 * SIDE, self.token(report.true_id), &format!("token {}", report.true_id));
             ui.vertical(|ui| {
                 ui.label(format!("token {}", report.true_id));
@@ -90,7 +89,7 @@ impl<'a> TokenInspector<'a> {
             let room = vec2(ui.available_width(), SIDE);
             ui.allocate_ui_with_layout(room, Layout::top_down(Align::Min), |ui| {
                 let colour = if right { right_colour(ui) } else { ui.visuals().text_color() };
-                let mark = if right { "  ✔ true" } else { "" };
+                let mark = if right { "   the true one" } else { "" };
                 ui.label(RichText::new(format!("{id}   {}{mark}", share(probability))).color(colour));
                 bar(ui, probability as f32, colour);
             });

@@ -2,7 +2,7 @@
 
 use beit::train::{LiveFigures, LiveSettings, Trained};
 use egui::{Color32, ComboBox, DragValue, ProgressBar, Response, RichText, Ui};
-use egui_plot::{HLine, Legend, Line, LineStyle, Plot, PlotPoints};
+use egui_plot::{Corner, HLine, Legend, Line, LineStyle, Plot, PlotPoints};
 
 use super::not_ready;
 use crate::Beit;
@@ -124,7 +124,7 @@ impl<'a> TrainingMonitor<'a> {
             &|ui| {
                 let loss = curve(training, "loss", |p| f64::from(p.figures.loss));
                 let marks = if f.accuracy.is_some() { vec![("blind guess", ln_v)] } else { vec![] };
-                self.plot(ui, "Loss, nat", &[loss], &marks);
+                self.plot(ui, "Loss, nat", &[loss], &marks, Corner::LeftBottom);
             },
             &|ui| match f.accuracy {
                 Some(_) => {
@@ -132,21 +132,27 @@ impl<'a> TrainingMonitor<'a> {
                     let right = curve(training, "right", |p| 100.0 * hit(&p.figures));
                     let chance =
                         curve(training, "commonest token", |p| 100.0 * p.figures.chance.unwrap_or(0.0));
-                    self.plot(ui, "Tokens predicted right, %", &[right, chance], &[]);
+                    self.plot(ui, "Tokens predicted right, %", &[right, chance], &[], Corner::LeftTop);
                 }
                 None => {
                     let nll = curve(training, "nll a value", |p| p.figures.nll.map_or(0.0, f64::from));
-                    self.plot(ui, "Negative log-likelihood, nat a value", &[nll], &[]);
+                    self.plot(ui, "Negative log-likelihood, nat a value", &[nll], &[], Corner::RightTop);
                 }
             },
             &|ui| {
                 let used = curve(training, "ids in use", |p| p.figures.used as f64);
                 let perplexity = curve(training, "perplexity", |p| p.figures.perplexity);
-                self.plot(ui, "Codebook", &[used, perplexity], &[("vocabulary", f.vocab as f64)]);
+                self.plot(
+                    ui,
+                    "Codebook",
+                    &[used, perplexity],
+                    &[("vocabulary", f.vocab as f64)],
+                    Corner::RightBottom,
+                );
             },
             &|ui| {
                 let rate = curve(training, "pictures a second", |p| p.rate);
-                self.plot(ui, "Speed", &[rate], &[]);
+                self.plot(ui, "Speed", &[rate], &[], Corner::RightBottom);
             },
         ];
         for pair in plots.chunks(if two { 2 } else { 1 }) {
@@ -156,7 +162,7 @@ impl<'a> TrainingMonitor<'a> {
         }
     }
 
-    fn plot(&self, ui: &mut Ui, title: &str, curves: &[Curve], marks: &[(&str, f64)]) {
+    fn plot(&self, ui: &mut Ui, title: &str, curves: &[Curve], marks: &[(&str, f64)], legend: Corner) {
         ui.add_space(6.0);
         ui.label(RichText::new(title).strong());
         let colours = colours(ui.visuals().dark_mode);
@@ -166,7 +172,8 @@ impl<'a> TrainingMonitor<'a> {
             .allow_zoom(false)
             .allow_scroll(false)
             .include_y(0.0)
-            .legend(Legend::default().follow_insertion_order(true));
+            .show_grid([false, true])
+            .legend(Legend::default().follow_insertion_order(true).position(legend));
         plot.show(ui, |plot| {
             for (value, colour) in marks.iter().zip([Color32::GRAY; 2]) {
                 plot.hline(HLine::new(value.0, value.1).color(colour).style(LineStyle::dashed_dense()));

@@ -1,4 +1,5 @@
 //! A window without a screen, on a device with egui's own default limits.
+#![allow(dead_code)] // each test file uses its own part
 
 use std::time::{Duration, Instant};
 
