@@ -6,7 +6,6 @@ use beit::data::SyntheticSource;
 use beit::gpu::{Gpu, GpuSession, list_adapters};
 use beit::graph::PageKind;
 use beit::models::{DvaeConfig, RelPos, VitConfig};
-use beit::session::Session;
 use beit::train::{LiveFigures, LiveSettings, LiveTraining, Pair, State, Trained};
 use std::sync::Arc;
 

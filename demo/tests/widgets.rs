@@ -61,7 +61,7 @@ fn mask_editor(w: &mut Window) {
     w.run_steps(2);
     w.key_press(Key::Space);
     w.run_steps(3);
-    assert_eq!(w.state().beit.mask()[2 * 8 + 4], true, "the neighbour is hidden by the space bar");
+    assert!(w.state().beit.mask()[2 * 8 + 4], "the neighbour is hidden by the space bar");
 
     // A stroke paints what its first patch turned to.
     let [from, to] = ["row 5, column 2", "row 5, column 6"].map(|l| w.get_by_label(l).rect().center());
