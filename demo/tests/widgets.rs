@@ -5,6 +5,7 @@
 
 mod support;
 
+use beit_egui::beit::data::Picture;
 use beit_egui::beit::train::{LiveSettings, Trained};
 use beit_egui::egui::{Key, accesskit::Toggled};
 use beit_egui::{
@@ -35,6 +36,7 @@ fn the_widgets_work() {
     attention(&mut w);
     codebook(&mut w);
     training(&mut w);
+    looks(&mut w);
 }
 
 fn mask_editor(w: &mut Window) {
@@ -208,6 +210,20 @@ fn training(w: &mut Window) {
     w.run_steps(3);
     w.get_by_label("Start training");
     assert_eq!(w.state().beit.error(), None);
+}
+
+/// A picture and a mask that never change, so that what the editor paints is seen when it does.
+fn looks(w: &mut Window) {
+    let pixel = |i: usize| [(i % 64 * 4) as u8, (i / 64 * 4) as u8, 128];
+    let picture = Picture { width: 64, height: 64, rgb: (0..64 * 64).flat_map(pixel).collect() };
+    w.state_mut().show = Shown::Mask;
+    w.state_mut().beit.show_picture(picture, "gradient");
+    w.state_mut().beit.set_mask((0..64).map(|p| p % 8 > 4 && p / 8 > 1).collect());
+    w.state_mut().beit.choose_patch(Some(12));
+    w.remove_cursor();
+    answered(w);
+    w.run_steps(4);
+    w.snapshot("mask_editor");
 }
 
 #[test]
