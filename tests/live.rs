@@ -5,6 +5,7 @@
 use beit::data::SyntheticSource;
 use beit::gpu::{Gpu, GpuSession, list_adapters};
 use beit::graph::PageKind;
+use beit::models::dvae::DvaeNetwork;
 use beit::models::{DvaeConfig, RelPos, VitConfig};
 use beit::train::{LiveFigures, LiveSettings, LiveTraining, Pair, State, Trained};
 use std::sync::Arc;
@@ -25,7 +26,15 @@ fn pair() -> Pair {
         layer_scale: 0.1,
         drop_path: 0.0,
     };
-    let dvae = DvaeConfig { n_hid: 4, n_init: 4, groups: 3, blocks: 1, pools: 2, vocab: 16 };
+    let dvae = DvaeConfig {
+        n_hid: 4,
+        n_init: 4,
+        groups: 3,
+        blocks: 1,
+        pools: 2,
+        vocab: 16,
+        network: DvaeNetwork::Openai,
+    };
     Pair::fresh(vit, dvae, 1 << 20, 3).expect("a small pair")
 }
 

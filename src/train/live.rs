@@ -155,7 +155,12 @@ impl LiveTraining {
         let (plans, batches) = match settings.kind {
             Trained::Tokenizer => {
                 pair.put(session.as_mut(), pretrain::MODEL)?;
-                let plans = tokenizer::plans(&config.tokenizer, config.token_side(), settings.batch, &caps)?;
+                let plans = tokenizer::plans(
+                    &config.tokenizer,
+                    config.token_side(),
+                    &config.tokenizer_training,
+                    &caps,
+                )?;
                 (plans, Batches::Tokens(TokenBatches::new(samples, settings.batch, views)?, None))
             }
             Trained::Model => {
