@@ -5,8 +5,7 @@
 use beit::data::SyntheticSource;
 use beit::gpu::{Gpu, GpuSession, list_adapters};
 use beit::graph::PageKind;
-use beit::models::dvae::DvaeNetwork;
-use beit::models::{DvaeConfig, RelPos, VitConfig};
+use beit::models::{DvaeConfig, DvaeNetwork, RelPos, VitConfig};
 use beit::train::{LiveFigures, LiveSettings, LiveTraining, Pair, State, Trained};
 use std::sync::Arc;
 

@@ -27,8 +27,10 @@ use crate::painter::{Canvas, Painter, Squares};
 /// Built-in scenes for training, and their side in pixels.
 const SCENES: usize = 10_000;
 const SCENE_SIDE: usize = 64;
+/// Side in pixels of the built-in scenes that are looked at.
+const SHOWN_SIDE: usize = 256;
 /// Pictures are looked at with at most this side.
-const LONGEST: usize = 1024;
+const LONGEST: usize = 512;
 /// Guesses listed for a patch.
 const TOP: usize = 8;
 /// Seconds between two looks at the networks while they are trained, and between two drawings of the codebook.
@@ -172,6 +174,11 @@ impl Engine {
                 Ok(())
             }
             Command::ShowFile(name, bytes) => self.show(name, &bytes),
+            Command::ShowScene(index) => {
+                let named = (format!("built-in scene {}", index + 1), Arc::new(scene(index)?));
+                self.board.tell(|n| n.opened = Some(named));
+                Ok(())
+            }
             Command::ShowPath(path) => {
                 let bytes = read(&path)?;
                 self.show(file_name(&path), &bytes)
@@ -528,6 +535,6 @@ fn file_name(path: &Path) -> String {
 }
 
 /// A picture of the built-in scenes; scenes from a million on are never trained on.
-pub(crate) fn scene(index: usize, side: usize) -> Result<Picture> {
-    Ok(SyntheticSource::new(0, u32::MAX as usize >> 1, side).load(1_000_000 + index)?.picture)
+fn scene(index: usize) -> Result<Picture> {
+    Ok(SyntheticSource::new(0, u32::MAX as usize >> 1, SHOWN_SIDE).load(1_000_000 + index)?.picture)
 }

@@ -13,11 +13,8 @@ use egui::epaint::mutex::RwLock;
 use egui::{ColorImage, Context, TextureHandle, TextureId, TextureOptions};
 use egui_wgpu::{RenderState, Renderer};
 
-use crate::engine::{Engine, scene};
+use crate::engine::Engine;
 use crate::news::{Board, Command, Layer, ModelFacts, News, Seen, TrainOn, TrainingNews, Wish};
-
-/// Side in pixels of the built-in scenes that are looked at.
-const SCENE_SIDE: usize = 256;
 
 /// Networks on the host's device, the picture that is looked at, and what the widgets share: mask and chosen patch.
 ///
@@ -124,8 +121,8 @@ impl Beit {
         {
             beit.engine = Some((Engine::new(gpu, beit.board.clone()), orders));
         }
-        beit.order(Command::BuiltIn);
         beit.show_scene(0);
+        beit.order(Command::BuiltIn);
         beit
     }
 
@@ -153,9 +150,7 @@ impl Beit {
     }
     /// Looks at a built-in scene that no model was trained on.
     pub fn show_scene(&mut self, index: usize) {
-        if let Ok(picture) = scene(index, SCENE_SIDE) {
-            self.set_picture(Arc::new(picture), format!("built-in scene {}", index + 1));
-        }
+        self.order(Command::ShowScene(index));
     }
     /// Decodes a picture file (PNG, JPEG, WebP, GIF, BMP) and looks at it.
     pub fn show_file(&mut self, name: &str, bytes: Vec<u8>) {

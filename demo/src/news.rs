@@ -139,6 +139,8 @@ pub(crate) enum Command {
     ShowFile(String, Vec<u8>),
     /// Adds picture files to those that may be trained on.
     AddFiles(Vec<Vec<u8>>),
+    /// Shows a built-in scene.
+    ShowScene(usize),
     ShowPath(PathBuf),
     AddPaths(Vec<PathBuf>),
     Train(LiveSettings, TrainOn),

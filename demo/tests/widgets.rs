@@ -29,7 +29,7 @@ fn the_widgets_work() {
     let Some(state) = device() else { return };
     let mut w = window(&state, [560.0, 760.0]);
     assert!(w.query_by_label_contains("Mask:").is_none(), "no picture before there is a model");
-    settle(&mut w, "the built-in model", |s| s.beit.model().is_some());
+    settle(&mut w, "the built-in model", |s| s.beit.model().is_some() && !s.beit.picture_name().is_empty());
     mask_editor(&mut w);
     reconstruction(&mut w);
     tokens(&mut w);

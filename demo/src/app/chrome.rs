@@ -49,7 +49,6 @@ pub(super) fn status(app: &mut App, ui: &mut Ui) {
             parts.push(note.to_string());
         }
         if !beit.status().is_empty() {
-            ui.spinner();
             parts.insert(0, format!("{} …", beit.status()));
         }
         ui.label(RichText::new(parts.join("  ·  ")).small().weak());

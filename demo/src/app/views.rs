@@ -60,7 +60,7 @@ fn pictures(app: &mut App, ui: &mut Ui) {
             app.beit.show_scene(app.scene);
         }
         ui.label(app.beit.picture_name());
-        ui.label(RichText::new("or drop a picture here").weak());
+        ui.label(RichText::new("or drop a picture").weak());
     });
 }
 

@@ -37,13 +37,12 @@ fn not_ready(beit: &mut Beit, ui: &mut Ui) -> Option<Response> {
     Some(waiting(ui, text))
 }
 
-/// A line with a wheel: something is on its way.
+/// A line that says that something is on its way. It moves a few times a second, not with every frame: on a software
+/// adapter the window's frames and the networks share one processor.
 fn waiting(ui: &mut Ui, text: &str) -> Response {
-    ui.horizontal(|ui| {
-        ui.spinner();
-        ui.label(RichText::new(text).weak());
-    })
-    .response
+    let dots = 1 + (ui.input(|i| i.time) * 3.0) as usize % 3;
+    ui.ctx().request_repaint_after(std::time::Duration::from_millis(333));
+    ui.label(RichText::new(format!("{text} {}", ".".repeat(dots))).weak())
 }
 
 /// A small picture cut from a texture, or an empty frame while it is not there.
