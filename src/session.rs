@@ -53,6 +53,11 @@ impl HostData {
 ///
 /// Every call returns an error instead of panicking; after a device was lost every call does.
 pub trait Session: Send {
+    /// The session as one on a GPU, for programs that draw what it computed; `None` on the CPU.
+    #[cfg(feature = "gpu")]
+    fn as_gpu(&mut self) -> Option<&mut crate::gpu::GpuSession> {
+        None
+    }
     /// The device, for people.
     fn device(&self) -> String;
     /// What plans for this session must be compiled with.

@@ -140,3 +140,20 @@ fn plan_info_and_runs_speak_json() {
     let help = text(&beit(dir.path(), &["pretrain", "--help"]));
     assert!(help.contains("Examples:"), "{help}");
 }
+
+#[test]
+#[cfg(unix)]
+fn the_window_is_started_from_beside_the_program_or_missed_with_advice() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = scratch();
+    let program = dir.path().join("beit");
+    std::fs::copy(env!("CARGO_BIN_EXE_beit"), &program).unwrap();
+    let start = |args: &[&str]| std::process::Command::new(&program).arg("gui").args(args).output().unwrap();
+    refused(&start(&[]), 1, &["not installed", "beit-egui", "cargo build --release -p beit-egui"]);
+    refused(&start(&["no-such-run"]), 1, &["no-such-run"]);
+    let window = dir.path().join("beit-egui");
+    std::fs::write(&window, "#!/bin/sh\necho window \"$@\"\n").unwrap();
+    std::fs::set_permissions(&window, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let run = dir.path().to_str().unwrap();
+    assert_eq!(text(&start(&[run])).trim(), format!("window {run}"));
+}

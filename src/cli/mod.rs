@@ -12,11 +12,11 @@ mod features;
 mod finetune;
 mod forward;
 mod frozen;
+mod gui;
 mod import;
 mod info;
 mod launch;
 mod model_files;
-mod opened;
 mod overrides;
 mod plan;
 mod predict;
@@ -79,6 +79,8 @@ enum Command {
     Bench(bench::Args),
     /// List run folders
     Runs(runs::Args),
+    /// Open the window (the program beit-egui) on a model: masks, tokens, attention, training to watch
+    Gui(gui::Args),
     /// Look at a model of any library, check it, take it over
     Import(import::Args),
     /// Run a model on given tensors, to compare its numbers with another program's
@@ -103,6 +105,7 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Runs(args) => runs::run(&args),
+        Command::Gui(args) => gui::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Forward(args) => forward::run(&args),

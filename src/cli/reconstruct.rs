@@ -1,6 +1,5 @@
 //! `beit reconstruct`: what a model makes of hidden patches.
 
-use super::opened::Pair;
 use crate::data::decode::encode_png;
 use crate::data::mask_input::{mask_of_picture, parse_cells, parse_patch};
 use crate::data::source::PICTURE_EXTENSIONS;
@@ -14,7 +13,7 @@ use crate::rng::{Key, Stream};
 use crate::session::Session;
 use crate::tasks::atlas::Atlas;
 use crate::tasks::reconstruct::{Reconstruction, Sampling, Viewer};
-use crate::train::page_bytes;
+use crate::train::{Pair, page_bytes};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -166,11 +165,11 @@ impl<'a> Looker<'a> {
         let mask = Mask::parse(args, grid)?;
         let attention = args.attention.as_deref().map(|a| parse_patch(a, grid)).transpose();
         let attention = attention.map_err(|e| e.at("--attention"))?;
-        let t = &pair.tokenizer;
-        let viewer = Viewer::open(session.as_mut(), &pair.viewed(), &pair.pages, &t.pages)?;
+        let models = pair.viewed(PageKind::Param);
+        let viewer = Viewer::open(session.as_mut(), &models, &pair.model_pages, &pair.tokenizer_pages)?;
         let most = STRIPS * (args.top + 1);
-        let atlas = Atlas::load(session.as_mut(), &t.config, &t.layout, PageKind::Param, most)?;
-        let model = pair.from.display().to_string();
+        let atlas = Atlas::load(session.as_mut(), &pair.dvae, &pair.tokenizer, PageKind::Param, most)?;
+        let model = pair.from.as_deref().unwrap_or(&args.model).display().to_string();
         Ok(Looker { args, session, viewer, atlas, model, mask, attention })
     }
 

@@ -90,6 +90,15 @@ async fn adapters() -> Vec<wgpu::Adapter> {
     found
 }
 
+/// The optional features of an adapter that kernels use where they are on.
+pub fn useful_features(adapter: &wgpu::Adapter) -> wgpu::Features {
+    let useful = wgpu::Features::TIMESTAMP_QUERY
+        | wgpu::Features::SHADER_F16
+        | wgpu::Features::SHADER_INT64
+        | wgpu::Features::SUBGROUP;
+    adapter.features() & useful
+}
+
 /// The adapters of this machine, best first.
 #[cfg(not(target_arch = "wasm32"))]
 pub fn list_adapters() -> Vec<AdapterInfo> {
@@ -132,11 +141,7 @@ impl Gpu {
         let (features, limits) = if guaranteed_only {
             (wgpu::Features::empty(), wgpu::Limits::default())
         } else {
-            let useful = wgpu::Features::TIMESTAMP_QUERY
-                | wgpu::Features::SHADER_F16
-                | wgpu::Features::SHADER_INT64
-                | wgpu::Features::SUBGROUP;
-            (adapter.features() & useful, adapter.limits())
+            (useful_features(adapter), adapter.limits())
         };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("beit"),

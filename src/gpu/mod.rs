@@ -15,5 +15,5 @@ pub mod tune;
 pub use arrivals::Arrivals;
 #[cfg(not(target_arch = "wasm32"))]
 pub use caps::list_adapters;
-pub use caps::{AdapterInfo, Gpu, list_adapters_async};
-pub use session::GpuSession;
+pub use caps::{AdapterInfo, Gpu, list_adapters_async, useful_features};
+pub use session::{Drawing, GpuSession, OutputBuffer, Standing};

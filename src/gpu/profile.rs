@@ -17,6 +17,7 @@ impl GpuSession {
         if !self.gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
             return Ok(None);
         }
+        self.submit_all()?;
         let steps = self.loaded(id)?.plan.steps.len();
         let mut seconds = Vec::with_capacity(steps);
         for first in (0..steps).step_by(STEPS) {

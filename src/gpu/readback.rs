@@ -41,7 +41,8 @@ struct Pending {
 #[derive(Default)]
 pub(super) struct Reads {
     free: Vec<wgpu::Buffer>,
-    pending: BTreeMap<Ticket, Pending>,
+    /// `None`: promised, not begun.
+    pending: BTreeMap<Ticket, Option<Pending>>,
     next: u64,
     /// Rung by every read-back that arrives or fails.
     pub arrivals: Arrivals,
@@ -73,6 +74,20 @@ impl Reads {
 
     /// Starts reading ranges as they are after the work submitted so far.
     pub(super) fn start(&mut self, gpu: &Gpu, parts: &[Part<'_>]) -> Result<Ticket> {
+        let ticket = self.reserve();
+        self.begin(gpu, ticket, parts)?;
+        Ok(ticket)
+    }
+
+    /// A ticket for a read that begins later.
+    pub(super) fn reserve(&mut self) -> Ticket {
+        self.next += 1;
+        self.pending.insert(Ticket(self.next), None);
+        Ticket(self.next)
+    }
+
+    /// Begins the read of a ticket.
+    pub(super) fn begin(&mut self, gpu: &Gpu, ticket: Ticket, parts: &[Part<'_>]) -> Result<()> {
         gpu.check()?;
         let total: u64 = parts.iter().map(|p| p.bytes).sum();
         let buffer = self.staging(gpu, total.max(4))?;
@@ -91,15 +106,15 @@ impl Reads {
             report.store(if result.is_ok() { HERE } else { FAILED }, Ordering::SeqCst);
             arrivals.ring();
         });
-        self.next += 1;
-        self.pending.insert(Ticket(self.next), Pending { buffer, parts: layout, state, submission });
-        Ok(Ticket(self.next))
+        self.pending.insert(ticket, Some(Pending { buffer, parts: layout, state, submission }));
+        Ok(())
     }
 
     /// What was read, once it is here. A browser delivers between tasks, so `wait` does nothing there.
     pub(super) fn take(&mut self, gpu: &Gpu, ticket: Ticket, wait: bool) -> Result<Option<Vec<HostData>>> {
         gpu.check()?;
         let pending = self.pending.get(&ticket).ok_or_else(|| Error::device("no such read-back"))?;
+        let Some(pending) = pending else { return Ok(None) };
         if wait {
             wait_for(gpu, &pending.submission)?;
         } else {
@@ -114,7 +129,7 @@ impl Reads {
             }
             _ => return gpu.check().map(|()| None),
         }
-        let Some(Pending { buffer, parts, .. }) = self.pending.remove(&ticket) else { return Ok(None) };
+        let Some(Some(Pending { buffer, parts, .. })) = self.pending.remove(&ticket) else { return Ok(None) };
         let read = read_mapped(&buffer, &parts);
         buffer.unmap();
         if buffer.size() <= KEEP_BYTES {
@@ -148,10 +163,19 @@ pub(super) fn poll(gpu: &Gpu) -> Result<()> {
     gpu.check()
 }
 
+/// Waits for everything that was submitted to the device, as [`wait_for`].
+pub(super) fn wait_for_all(gpu: &Gpu) -> Result<()> {
+    wait(gpu, None)
+}
+
 /// Waits for a submission, at most [`WAIT`] or [`SOFTWARE_WAIT`]; a device that takes longer counts as lost.
 pub(super) fn wait_for(gpu: &Gpu, submission: &wgpu::SubmissionIndex) -> Result<()> {
+    wait(gpu, Some(submission.clone()))
+}
+
+fn wait(gpu: &Gpu, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
     let longest = if gpu.is_software() { SOFTWARE_WAIT } else { WAIT };
-    let wait = wgpu::PollType::Wait { submission_index: Some(submission.clone()), timeout: Some(longest) };
+    let wait = wgpu::PollType::Wait { submission_index, timeout: Some(longest) };
     if let Err(e) = gpu.device.poll(wait) {
         gpu.lost.set(&format!("no answer within {} s: {e}", longest.as_secs()));
     }

@@ -1,11 +1,14 @@
 //! Runs plans as WGSL dispatches: everything is created when a plan is loaded; a run only encodes and submits.
 
+mod deferred;
 mod guards;
+
+pub use deferred::{Drawing, OutputBuffer, Standing};
 
 use super::arrivals::Arrivals;
 use super::caps::Gpu;
 use super::pipelines::{Key, Pipelines, scoped};
-use super::readback::{Part, Reads, wait_for};
+use super::readback::{Reads, wait_for, wait_for_all};
 use crate::error::{Error, Result};
 use crate::graph::{DType, PageKind, ParamLayout, TensorType};
 use crate::ops::{Arg, Caps, Grid, KernelCall, Tier};
@@ -14,6 +17,8 @@ use crate::session::{Data, HostData, PlanId, Session, Ticket};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
+
+use deferred::{Backlog, Wanted};
 
 /// FLOPs of one submit on a GPU: a few milliseconds on a fast one, well under a display's watchdog on a slow one.
 const SUBMIT_FLOPS: u64 = 20_000_000_000;
@@ -53,6 +58,8 @@ pub struct GpuSession {
     bytes: u64,
     /// Bytes of the zone behind every input and slot; 0 except in tests.
     guard: u64,
+    /// Work that waits to be submitted, in a session that shares its device.
+    backlog: Option<Backlog>,
 }
 
 impl GpuSession {
@@ -68,6 +75,7 @@ impl GpuSession {
             in_flight: VecDeque::new(),
             bytes: 0,
             guard: 0,
+            backlog: None,
         }
     }
     /// The device it runs on.
@@ -275,6 +283,9 @@ fn not_in_time() -> Error {
 }
 
 impl Session for GpuSession {
+    fn as_gpu(&mut self) -> Option<&mut GpuSession> {
+        Some(self)
+    }
     fn device(&self) -> String {
         self.gpu.info().to_string()
     }
@@ -303,19 +314,19 @@ impl Session for GpuSession {
     }
     fn write_page(&mut self, store: &str, kind: PageKind, page: usize, data: &[f32]) -> Result<()> {
         self.gpu.check()?;
-        let buffer = self.page(store, kind, page)?;
+        let buffer = self.page(store, kind, page)?.clone();
         if buffer.size() != 4 * data.len() as u64 {
             return Err(Error::device("page of another length")
                 .expected((buffer.size() / 4).to_string())
                 .got(data.len().to_string()));
         }
-        self.gpu.queue.write_buffer(buffer, 0, bytemuck::cast_slice(data));
+        self.put(buffer, 0, bytemuck::cast_slice(data));
         Ok(())
     }
     fn fetch_page(&mut self, store: &str, kind: PageKind, page: usize) -> Result<Ticket> {
         let buffer = self.page(store, kind, page)?.clone();
-        let part = Part { buffer: &buffer, offset: 0, bytes: buffer.size(), dtype: DType::F32 };
-        self.reads.start(&self.gpu, &[part])
+        let bytes = buffer.size();
+        self.read_later(vec![Wanted { buffer, offset: 0, bytes, dtype: DType::F32 }])
     }
     fn read_page(&mut self, store: &str, kind: PageKind, page: usize) -> Result<Vec<f32>> {
         let ticket = self.fetch_page(store, kind, page)?;
@@ -354,11 +365,15 @@ impl Session for GpuSession {
                 .got(format!("{} elements", bytes.len() / 4)));
         }
         let (buffer, offset) = self.place(l, &port.place)?;
-        self.gpu.queue.write_buffer(buffer, offset, bytes);
+        self.put(buffer.clone(), offset, bytes);
         Ok(())
     }
     fn run(&mut self, id: PlanId) -> Result<()> {
         self.gpu.check()?;
+        self.loaded(id)?;
+        if self.run_later(id) {
+            return Ok(());
+        }
         let l = self.loaded(id)?;
         let mut submitted = Vec::with_capacity(l.chunks.len());
         for range in &l.chunks {
@@ -375,25 +390,19 @@ impl Session for GpuSession {
         self.gpu.check()
     }
     fn fetch(&mut self, id: PlanId, outputs: &[&str]) -> Result<Ticket> {
-        let l = self.plans.get(id.0).ok_or_else(|| Error::device("no such plan"))?;
-        let mut parts = Vec::with_capacity(outputs.len());
-        for name in outputs {
-            let port = port(&l.plan.outputs, name, &l.plan)?;
-            let (buffer, offset) = self.place(l, &port.place)?;
-            parts.push((buffer.clone(), offset, port.ty.bytes(), port.ty.dtype()));
-        }
-        let parts: Vec<Part<'_>> = parts
-            .iter()
-            .map(|(buffer, offset, bytes, dtype)| Part {
-                buffer,
-                offset: *offset,
-                bytes: *bytes,
-                dtype: *dtype,
-            })
-            .collect();
-        self.reads.start(&self.gpu, &parts)
+        self.gpu.check()?;
+        let wanted = |name: &&str| {
+            let at = self.output(id, name)?;
+            let (bytes, dtype) = (at.ty.bytes(), at.ty.dtype());
+            Ok(Wanted { buffer: at.buffer, offset: at.offset, bytes, dtype })
+        };
+        let parts = outputs.iter().map(wanted).collect::<Result<_>>()?;
+        self.read_later(parts)
     }
     fn take(&mut self, ticket: Ticket, wait: bool) -> Result<Option<Vec<HostData>>> {
+        if wait {
+            self.submit_all()?;
+        }
         self.reads.take(&self.gpu, ticket, wait)
     }
     fn profile(&mut self, id: PlanId) -> Result<Option<Vec<f64>>> {
@@ -407,6 +416,10 @@ impl Session for GpuSession {
     }
     fn finish(&mut self) -> Result<()> {
         self.gpu.check()?;
+        if self.backlog.is_some() {
+            self.submit_all()?;
+            return wait_for_all(&self.gpu);
+        }
         if let Some(last) = self.in_flight.pop_back() {
             wait_for(&self.gpu, &last)?;
             self.in_flight.clear();

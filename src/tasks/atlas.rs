@@ -77,6 +77,41 @@ impl Atlas {
         Ok(Atlas { plan: session.load(Arc::new(plan))?, config: cfg.clone(), batch })
     }
 
+    /// Ids that one run decodes.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+    /// Plan and output of decoded fields `[batch,s,s,C]`; the cell of an id is the middle one.
+    pub fn decoded(&self) -> (PlanId, &'static str) {
+        (self.plan, "decoded")
+    }
+    /// First row and column of the middle cell in a field, its side, and the side of a field, in pixels.
+    pub fn cell(&self) -> (usize, usize, usize) {
+        let cell = self.config.stride();
+        (FIELD / 2 * cell, cell, FIELD * cell)
+    }
+
+    /// Decodes the first [`Atlas::batch`] of these ids; the fields are then in the output of [`Atlas::decoded`].
+    ///
+    /// # Errors
+    /// If the device refuses.
+    pub fn run(&self, session: &mut dyn Session, ids: &[u32]) -> Result<()> {
+        session.write(self.plan, "soft", Data::F32(&self.fields(ids)))?;
+        session.run(self.plan)
+    }
+
+    /// Fields `[batch,FIELD,FIELD,V]` around ids.
+    fn fields(&self, ids: &[u32]) -> Vec<f32> {
+        let v = self.config.vocab;
+        let mut soft = vec![1.0 / v as f32; self.batch * FIELD * FIELD * v];
+        for (field, &id) in soft.chunks_mut(FIELD * FIELD * v).zip(ids) {
+            let middle = &mut field[FIELD * FIELD / 2 * v..][..v];
+            middle.fill(0.0);
+            middle[(id as usize).min(v - 1)] = 1.0;
+        }
+        soft
+    }
+
     /// Prepares the decoding of some ids; nothing runs yet.
     pub fn start(&self, ids: &[u32]) -> AtlasJob {
         AtlasJob { atlas: self.clone(), ids: ids.to_vec(), waiting: None, done: vec![] }
@@ -110,30 +145,14 @@ impl AtlasJob {
         if self.done.len() >= self.ids.len() {
             return Ok(Some(std::mem::take(&mut self.done)));
         }
-        let soft = self.fields();
-        session.write(self.atlas.plan, "soft", Data::F32(&soft))?;
-        session.run(self.atlas.plan)?;
+        self.atlas.run(session, &self.ids[self.done.len()..])?;
         self.waiting = Some(session.fetch(self.atlas.plan, &["decoded"])?);
         Ok(None)
     }
 
-    /// The next fields `[B,FIELD,FIELD,V]`.
-    fn fields(&self) -> Vec<f32> {
-        let v = self.atlas.config.vocab;
-        let mut soft = vec![1.0 / v as f32; self.atlas.batch * FIELD * FIELD * v];
-        for (field, &id) in soft.chunks_mut(FIELD * FIELD * v).zip(&self.ids[self.done.len()..]) {
-            let middle = &mut field[FIELD * FIELD / 2 * v..][..v];
-            middle.fill(0.0);
-            middle[(id as usize).min(v - 1)] = 1.0;
-        }
-        soft
-    }
-
     fn arrived(&mut self, read: Vec<HostData>) {
         let values = read.into_iter().next().map(HostData::f32).unwrap_or_default();
-        let cell = self.atlas.config.stride();
-        let side = FIELD * cell;
-        let first = FIELD / 2 * cell;
+        let (first, cell, side) = self.atlas.cell();
         let crop = Crop { left: first, top: first, width: cell, height: cell };
         let left = self.ids.len() - self.done.len();
         let pictures = values.chunks(values.len() / self.atlas.batch).take(left);

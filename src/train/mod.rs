@@ -1,6 +1,10 @@
 //! Training: steps on a session, the loop around them, checkpoints, runs.
 
+mod live;
+mod pair;
 mod stepper;
+pub use live::{LiveFigures, LiveSettings, LiveTraining, Trained};
+pub use pair::{Pair, PairFiles};
 pub use stepper::{AVERAGE, State, StepOptions, StepPlans, Stepper, page_bytes, with_average};
 
 #[cfg(feature = "cli")]

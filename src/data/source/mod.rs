@@ -1,5 +1,6 @@
 //! Where pictures come from: folders, tar shards, CIFAR files, single pictures, the built-in scenes.
 
+mod album;
 mod cifar;
 mod classes;
 pub(crate) mod folder;
@@ -12,6 +13,7 @@ mod tar;
 use super::picture::Picture;
 use crate::Result;
 
+pub use album::{Album, reduced};
 pub use classes::{check_classes, check_labels, few, few_per_class, with_classes};
 pub use open::{Opened, open};
 pub use split::{Subset, split};

@@ -6,6 +6,7 @@
 //! viewer.request(picture, mask)   a picture of any size: centred crop, two views
 //! viewer.start(request) -> Job    Job::advance(session, wait) until it gives a Reconstruction; never blocks without `wait`
 //! viewer.look(session, request)   the same, waiting (native)
+//! viewer.start_look(request)      only what the networks say, no pixels: hosts on the same device draw those themselves
 //! ```
 //!
 //! Nothing here needs a file system or a command line. The pictures are drawn with [`crate::pictures`].
@@ -13,11 +14,13 @@
 mod attention;
 mod decoding;
 mod job;
+mod look;
 mod patches;
 
 pub use attention::{AttentionMaps, stretched};
 pub use job::Job;
-pub use patches::{Guess, PatchReport};
+pub use look::{LookJob, Looked};
+pub use patches::{Guess, PatchReport, Score};
 
 use super::tokenizer::{decode_plan_from, encode_plan_from};
 use crate::data::{Filter, Normalization, Picture, resize};

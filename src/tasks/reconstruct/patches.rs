@@ -44,6 +44,49 @@ pub struct PatchReport {
     pub iterated: Option<u32>,
 }
 
+/// How well hidden patches are predicted.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Score {
+    /// Hidden patches.
+    pub masked: usize,
+    /// Mean cross-entropy in nats, as in training.
+    pub loss: f64,
+    /// Share of tokens predicted exactly.
+    pub accuracy: f64,
+    /// Share of tokens among the five most probable.
+    pub accuracy_top5: f64,
+    /// Mean entropy of the predictions in nats.
+    pub entropy: f64,
+}
+
+/// Mean of a figure over the hidden patches.
+fn mean_hidden(reports: &[PatchReport], f: impl Fn(&PatchReport) -> f64) -> f64 {
+    let hidden = || reports.iter().filter(|r| r.masked);
+    hidden().map(f).sum::<f64>() / hidden().count().max(1) as f64
+}
+
+/// Share of the hidden patches for which something holds.
+fn share_hidden(reports: &[PatchReport], f: impl Fn(&PatchReport) -> bool) -> f64 {
+    mean_hidden(reports, |r| f64::from(u8::from(f(r))))
+}
+
+impl Score {
+    /// Over the hidden ones of these patches.
+    pub fn of(reports: &[PatchReport]) -> Score {
+        Score {
+            masked: reports.iter().filter(|r| r.masked).count(),
+            loss: mean_hidden(reports, |r| f64::from(r.loss)),
+            accuracy: share_hidden(reports, |r| r.rank == 1),
+            accuracy_top5: share_hidden(reports, |r| r.rank <= 5),
+            entropy: mean_hidden(reports, |r| f64::from(r.entropy)),
+        }
+    }
+    /// Share of tokens that the iterative decoding chose right.
+    pub(super) fn iterated(reports: &[PatchReport]) -> f64 {
+        share_hidden(reports, |r| r.iterated == Some(r.true_id))
+    }
+}
+
 /// Log-sum-exp of a row of logits.
 fn log_sum_exp(row: &[f32]) -> f64 {
     let max = row.iter().fold(f32::NEG_INFINITY, |m, &v| m.max(v));

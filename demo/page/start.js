@@ -1,0 +1,15 @@
+// Starts the module. What cannot work is said in a sentence.
+import init from "./beit_egui.js";
+
+function trouble(text) {
+  const p = document.getElementById("trouble");
+  p.textContent = text;
+  p.hidden = false;
+  document.getElementById("window").hidden = true;
+}
+
+if (!navigator.gpu) {
+  trouble("This browser has no WebGPU here (it needs https or localhost, and a browser of 2025 or later).");
+} else {
+  init().catch((e) => trouble(`The program could not be started: ${e}`));
+}
