@@ -80,7 +80,7 @@ pub struct LiveFigures {
 
 enum Batches {
     Tokens(TokenBatches, Option<TokenBatch>),
-    Masked(MimBatches, Option<MimBatch>),
+    Masked(Box<MimBatches>, Option<MimBatch>),
 }
 
 /// What the training waits for.
@@ -167,7 +167,7 @@ impl LiveTraining {
                 pair.put(session.as_mut(), TOKENIZER)?;
                 let plans = config.mim().plans(&config.training, &pair.tokenizer, &caps)?;
                 let batches = MimBatches::new(samples, settings.batch, views, config.mask_spec())?;
-                (plans, Batches::Masked(batches, None))
+                (plans, Batches::Masked(Box::new(batches), None))
             }
         };
         let mut stepper = Stepper::new(session, plans)?;
@@ -313,7 +313,8 @@ impl LiveTraining {
             }
             Batches::Masked(batches, ready) => {
                 let batch = ready.take().map_or_else(|| batches.make(i), Ok)?;
-                pretrain::step(&mut self.stepper, &c.mim(), &c.training, seed, i, &batch, true)
+                let turn = pretrain::Turn { seed, i, report: true };
+                pretrain::step(&mut self.stepper, &c.mim(), &c.training, turn, &batch)
             }
         }
     }
