@@ -6,8 +6,9 @@
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
+use image::{DynamicImage, ImageDecoder, ImageEncoder, ImageFormat, ImageReader};
 
 use super::jpeg;
 use super::picture::Picture;
@@ -176,14 +177,15 @@ fn to_rgb(image: DynamicImage) -> Picture {
 pub fn encode_png(picture: &Picture) -> Result<Vec<u8>> {
     let mut bytes = Cursor::new(Vec::new());
     let failed = |e: image::ImageError| Error::data("PNG cannot be written").got(reason(&e));
-    image::write_buffer_with_format(
-        &mut bytes,
-        &picture.rgb,
-        picture.width as u32,
-        picture.height as u32,
-        image::ExtendedColorType::Rgb8,
-        ImageFormat::Png,
-    )
-    .map_err(failed)?;
+    // Sheets of enlarged pictures take a third less than with the default, which is made for speed.
+    let (compression, filter) = (CompressionType::Default, FilterType::Adaptive);
+    PngEncoder::new_with_quality(&mut bytes, compression, filter)
+        .write_image(
+            &picture.rgb,
+            picture.width as u32,
+            picture.height as u32,
+            image::ExtendedColorType::Rgb8,
+        )
+        .map_err(failed)?;
     Ok(bytes.into_inner())
 }
