@@ -104,6 +104,17 @@ fn what_does_not_fit_is_said_before_anything_runs() {
     refused(&["--steps", "0"], &["--steps"]);
     refused(&["--data", "photos", "--tasks", "segment"], &["--segment-data"]);
     refused(&["--preset", "huge"], &["nano"]);
+    // labels that are not there are missed before anything is trained
+    std::fs::create_dir_all(dir.join("plain")).unwrap();
+    (0..4u8).for_each(|i| {
+        image::RgbImage::from_pixel(9, 9, image::Rgb([i; 3]))
+            .save(dir.join(format!("plain/{i}.png")))
+            .unwrap()
+    });
+    let output =
+        finish(dir, &["compare", "--adapter", "cpu", "--out", "z", "--data", "plain", "--methods", "beit"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains("no classes") && !dir.join("z").exists(), "{}", text(&output));
     // a folder that compares something else
     std::fs::create_dir_all(dir.join("x")).unwrap();
     let small = [

@@ -2,7 +2,7 @@
 
 use super::launch::{stop_on_signals, workers};
 use super::progress::Progress;
-use crate::compare::{Cell, CompareConfig, Comparison, Route, Table, Task};
+use crate::compare::{Cell, CompareConfig, Comparison, Route, Table, Task, check_data};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::io::atomic;
@@ -63,7 +63,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Training pictures of each class whose label the tasks see; 0 = all
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = 50)]
     labels_per_class: usize,
     /// Training pictures whose label map segmentation sees; 0 = all
     #[arg(long, value_name = "N", default_value_t = 60)]
@@ -164,6 +164,7 @@ impl Args {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let config = args.config()?;
+    check_data(&config)?;
     let choice = Device::choose(args.adapter.as_deref())?;
     keep(&args.out, &config)?;
     if !args.quiet {

@@ -18,8 +18,13 @@ pub struct Args {
 }
 
 /// What is shown of a run's last evaluation, where it has it: name and key.
-const ACCURACIES: [(&str, &str); 3] =
-    [("accuracy", "val_mlm_acc"), ("top-1", "val_acc1"), ("mIoU", "val_miou")];
+const ACCURACIES: [(&str, &str); 5] = [
+    ("accuracy", "val_mlm_acc"),
+    ("colours", "val_colour_acc"),
+    ("pairs", "val_pair_acc"),
+    ("top-1", "val_acc1"),
+    ("mIoU", "val_miou"),
+];
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode> {

@@ -275,6 +275,22 @@ impl Comparison<'_> {
     }
 }
 
+/// Checks labels and label maps, so that no one waits for a pre-training that no task can use.
+///
+/// # Errors
+/// If the pictures of a task are not there or not labelled.
+pub fn check_data(c: &CompareConfig) -> Result<()> {
+    let labels = c.tasks.iter().any(|t| *t != Task::Segment) || c.methods.iter().any(|m| m.sees_labels());
+    if labels {
+        let config = c.finetuning(c.seed, None)?;
+        check_classes(Pictures::open(&config.data_choice())?.train.as_ref(), &config.data)?;
+    }
+    if c.tasks.contains(&Task::Segment) {
+        Segmentation::pictures(&c.segmentation(c.seed, None)?)?;
+    }
+    Ok(())
+}
+
 /// Top-1 of every layer, by the class token or the mean of the patches, whichever is better.
 fn neighbours(train: &FeatureSet, test: &FeatureSet, classes: usize, per_class: usize) -> Result<Vec<f64>> {
     let all = |labels: &[Option<u32>]| labels.iter().copied().collect::<Option<Vec<u32>>>();

@@ -7,7 +7,7 @@ use super::report::{Story, last, last_facts, reference};
 use super::run::{Job, Outcome, Run, Stand};
 use super::{phase_masked, phase_pretrain, phase_tokenizer, phase_views};
 use crate::config::{Cadence, Method, RunConfig, to_toml};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::io::hf::{BACKBONE, HfConfig, HfPreprocessor, preprocessor_config_json, transformers_config_json};
 use crate::runs::report::Reference;
 use serde_json::Value;
@@ -40,7 +40,10 @@ impl Job for Pretraining {
         let done = match self.config.method {
             Method::Dino(_) | Method::MocoV3(_) => phase_views::run(run, self)?,
             Method::Pixels | Method::MaskedPatchColour(_) => phase_masked::run(run, self)?,
-            Method::Beit | Method::Supervised(_) => {
+            Method::Supervised(_) => {
+                return Err(Error::config("labels are trained on by a job of their own").at("method"));
+            }
+            Method::Beit => {
                 let Some(tokenizer) = phase_tokenizer::run(run, self)? else {
                     return run.stopped(Phase::TOKENIZER);
                 };

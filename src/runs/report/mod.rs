@@ -72,7 +72,7 @@ struct Group {
     noisy: bool,
 }
 
-const GROUPS: [Group; 6] = [
+const GROUPS: [Group; 10] = [
     Group {
         id: "loss",
         title: "loss",
@@ -89,7 +89,45 @@ const GROUPS: [Group; 6] = [
             ("val_mlm_acc", "held out"),
             ("acc1", "training"),
             ("val_acc1", "held out"),
+            ("colour_acc", "training"),
+            ("val_colour_acc", "held out"),
+            ("pair_acc", "training"),
+            ("val_pair_acc", "held out"),
+            ("pixel_acc", "training"),
+            ("val_aacc", "held out"),
         ],
+        from_zero: true,
+        may_be_log: false,
+        noisy: true,
+    },
+    Group {
+        id: "miou",
+        title: "mean intersection over union",
+        keys: &[("val_miou", "held out")],
+        from_zero: true,
+        may_be_log: false,
+        noisy: false,
+    },
+    Group {
+        id: "entropy",
+        title: "entropy of the mean target",
+        keys: &[("mean_entropy", "training"), ("val_mean_entropy", "held out")],
+        from_zero: true,
+        may_be_log: false,
+        noisy: true,
+    },
+    Group {
+        id: "target_entropy",
+        title: "mean entropy of the targets",
+        keys: &[("val_target_entropy", "held out")],
+        from_zero: true,
+        may_be_log: false,
+        noisy: false,
+    },
+    Group {
+        id: "spread",
+        title: "spread of the keys",
+        keys: &[("spread", "training"), ("val_spread", "held out")],
         from_zero: true,
         may_be_log: false,
         noisy: true,
