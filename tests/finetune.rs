@@ -206,14 +206,16 @@ fn bad_input_is_refused_before_the_first_step() {
     refused(&beit(dir, &["eval", "--model", "run", "--data", "four"]), 1, &["3 classes", "a, b, c, d"]);
 }
 
-/// The test split of the digits after a few minutes (the scenario of docs/finetune.md).
+/// The test split of the digits after a few minutes (the scenario of docs/finetune.md), on the CPU device or on the
+/// adapter that `BEIT_ADAPTER` names.
 #[test]
-#[ignore = "several minutes: cargo test --test finetune digits -- --ignored"]
+#[ignore = "several minutes: BEIT_ADAPTER=llvmpipe cargo test --test finetune digits -- --ignored"]
 fn digits_reach_95_percent() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path();
     let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/digits/digits.tar");
-    let args = ["finetune", "classify", "--adapter", "cpu", "--model", "scratch", "--data"];
+    let adapter = std::env::var("BEIT_ADAPTER").unwrap_or("cpu".into());
+    let args = ["finetune", "classify", "--adapter", &adapter, "--model", "scratch", "--data"];
     let mut all = args.to_vec();
     all.push(digits.to_str().unwrap());
     all.extend([

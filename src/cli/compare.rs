@@ -63,28 +63,28 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Training pictures of each class whose label the tasks see; 0 = all
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(long, value_name = "N", default_value_t = 100)]
     labels_per_class: usize,
     /// Training pictures whose label map segmentation sees; 0 = all
-    #[arg(long, value_name = "N", default_value_t = 60)]
+    #[arg(long, value_name = "N", default_value_t = 300)]
     maps: usize,
     /// Multiplies all numbers of updates below
     #[arg(long, value_name = "X", default_value_t = 1.0)]
     budget: f64,
     /// Updates of pre-training
-    #[arg(long, value_name = "N", default_value_t = 600)]
+    #[arg(long, value_name = "N", default_value_t = 500)]
     steps: u64,
     /// Updates of BEiT's tokenizer
-    #[arg(long, value_name = "N", default_value_t = 1200)]
+    #[arg(long, value_name = "N", default_value_t = 1600)]
     tokenizer_steps: u64,
     /// Updates on all labels between BEiT's pre-training and the tasks
-    #[arg(long, value_name = "N", default_value_t = 300)]
+    #[arg(long, value_name = "N", default_value_t = 250)]
     intermediate_steps: u64,
     /// Updates of fine-tuning for classification
-    #[arg(long, value_name = "N", default_value_t = 200)]
+    #[arg(long, value_name = "N", default_value_t = 300)]
     finetune_steps: u64,
     /// Updates of fine-tuning for segmentation
-    #[arg(long, value_name = "N", default_value_t = 200)]
+    #[arg(long, value_name = "N", default_value_t = 500)]
     segment_steps: u64,
     /// Do not mirror pictures (digits, text)
     #[arg(long)]
