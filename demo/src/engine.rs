@@ -96,6 +96,7 @@ impl Engine {
     pub(crate) fn new(gpu: Gpu, board: Arc<Board>) -> Engine {
         Engine {
             painter: Painter::new(&gpu),
+            pace: Pace::new(gpu.is_software()),
             gpu,
             board,
             pair: None,
@@ -113,7 +114,6 @@ impl Engine {
             paused: false,
             curve: Arc::default(),
             stepped_at: 0.0,
-            pace: Pace::default(),
         }
     }
 

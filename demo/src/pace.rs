@@ -7,23 +7,24 @@ const GOAL: f64 = 0.006;
 /// Smallest and largest share, in floating-point operations plus bytes. The time of a share includes that of frames of the
 /// window before it, so where frames are slow, on software adapters, shares must not shrink to nothing.
 const LEAST: u64 = 50_000_000;
+const LEAST_IN_SOFTWARE: u64 = 400_000_000;
 const MOST: u64 = 20_000_000_000;
 
 /// See the module text.
 #[derive(Debug, Clone)]
 pub(crate) struct Pace {
+    least: u64,
     work: u64,
     /// Work of the share under way and when it was submitted.
     under_way: Option<(u64, f64)>,
 }
 
-impl Default for Pace {
-    fn default() -> Self {
-        Pace { work: LEAST, under_way: None }
-    }
-}
-
 impl Pace {
+    /// For an adapter that computes on the processor, or for a GPU.
+    pub(crate) fn new(software: bool) -> Pace {
+        let least = if software { LEAST_IN_SOFTWARE } else { LEAST };
+        Pace { least, work: least, under_way: None }
+    }
     /// Size of the next share.
     pub(crate) fn work(&self) -> u64 {
         self.work
@@ -39,7 +40,7 @@ impl Pace {
         {
             let took = (now - since).max(1e-4);
             let factor = (GOAL / took * work as f64 / self.work as f64).clamp(0.5, 1.25);
-            self.work = ((self.work as f64 * factor) as u64).clamp(LEAST, MOST);
+            self.work = ((self.work as f64 * factor) as u64).clamp(self.least, MOST);
         }
         if let Standing::Submitted(work) = standing {
             self.under_way = Some((work, now));
@@ -53,7 +54,7 @@ mod tests {
 
     /// A device of a given speed, looked at every millisecond.
     fn settled(speed: f64) -> f64 {
-        let (mut pace, mut now) = (Pace::default(), 0.0);
+        let (mut pace, mut now) = (Pace::new(false), 0.0);
         for _ in 0..200 {
             let took = pace.work() as f64 / speed;
             pace.note(Standing::Submitted(pace.work()), now);

@@ -110,15 +110,13 @@ impl Reads {
         Ok(())
     }
 
-    /// What was read, once it is here. A browser delivers between tasks, so `wait` does nothing there.
+    /// What was read, once it is here; without `wait` the caller polls. A browser delivers between tasks, so `wait` does nothing there.
     pub(super) fn take(&mut self, gpu: &Gpu, ticket: Ticket, wait: bool) -> Result<Option<Vec<HostData>>> {
         gpu.check()?;
         let pending = self.pending.get(&ticket).ok_or_else(|| Error::device("no such read-back"))?;
         let Some(pending) = pending else { return Ok(None) };
         if wait {
             wait_for(gpu, &pending.submission)?;
-        } else {
-            poll(gpu)?;
         }
         match pending.state.load(Ordering::SeqCst) {
             HERE => {}

@@ -8,7 +8,7 @@ pub use deferred::{Drawing, OutputBuffer, Standing};
 use super::arrivals::Arrivals;
 use super::caps::Gpu;
 use super::pipelines::{Key, Pipelines, scoped};
-use super::readback::{Reads, wait_for, wait_for_all};
+use super::readback::{Reads, poll, wait_for, wait_for_all};
 use crate::error::{Error, Result};
 use crate::graph::{DType, PageKind, ParamLayout, TensorType};
 use crate::ops::{Arg, Caps, Grid, KernelCall, Tier};
@@ -400,8 +400,11 @@ impl Session for GpuSession {
         self.read_later(parts)
     }
     fn take(&mut self, ticket: Ticket, wait: bool) -> Result<Option<Vec<HostData>>> {
-        if wait {
-            self.submit_all()?;
+        match (wait, &self.backlog) {
+            (true, _) => self.submit_all()?,
+            // A deferred session is polled by its `advance`: a second poll may have to wait for a frame of the window.
+            (false, Some(_)) => {}
+            (false, None) => poll(&self.gpu)?,
         }
         self.reads.take(&self.gpu, ticket, wait)
     }
