@@ -21,6 +21,8 @@ pub struct Options {
     pub suite: bool,
     /// Less optimised, in a fraction of the time (tests, work on the page).
     pub quick: bool,
+    /// Also build the egui window of `demo/` as a page of its own, `egui/index.html`.
+    pub egui: bool,
 }
 
 /// A folder that was built.
@@ -63,6 +65,12 @@ pub fn build(dist: &Path, options: Options) -> Result<Built> {
     copy(&web.join("api"), &dist.join("beit"))?;
     copy(&web.join("model"), &dist.join("model"))?;
     module.bind(&wasm, &dist.join("beit"))?;
+    if options.egui {
+        copy(&root().join("demo/page"), &dist.join("egui"))?;
+        let window =
+            Module { package: "beit-egui", piece: Piece::Program, features: &[], quick: options.quick };
+        window.build(&dist.join("egui"))?;
+    }
     let files = list(dist)?;
     write_offline_list(dist, &files)?;
     let module = fs::read(dist.join("beit/beit_web_bg.wasm"))?;
@@ -113,7 +121,8 @@ fn write_offline_list(dist: &Path, files: &[String]) -> Result<()> {
         "offline.js lost its placeholders"
     );
     let mut hash = Sha256::new();
-    let kept: Vec<&String> = files.iter().filter(|f| *f != "offline.js" && !f.ends_with(".d.ts")).collect();
+    let wanted = |f: &&String| *f != "offline.js" && !f.ends_with(".d.ts") && !f.starts_with("egui/");
+    let kept: Vec<&String> = files.iter().filter(wanted).collect();
     for file in &kept {
         hash.update(file.as_bytes());
         hash.update(fs::read(dist.join(file))?);

@@ -1,4 +1,4 @@
-//! `cargo run --release -p beit-web-build -- [build|serve] [--quick] [--dist DIR] [--port N]`
+//! `cargo run --release -p beit-web-build -- [build|serve] [--egui] [--quick] [--dist DIR] [--port N]`
 
 use std::path::PathBuf;
 
@@ -8,10 +8,11 @@ use beit_web_build::{Options, Server, build, root};
 const USAGE: &str = "\
 Builds the browser page of BEiT in WebGPU.
 
-usage: beit-web-build [build|serve] [--quick] [--dist DIR] [--port N]
+usage: beit-web-build [build|serve] [--egui] [--quick] [--dist DIR] [--port N]
 
   build        compile the module and write the static page (the default)
   serve        build, then serve the page on localhost until Ctrl-C
+  --egui       also the window of beit-egui, at egui/ of the page
   --quick      less optimised, in a fraction of the time: for work on the page
   --dist DIR   where the page is written [default: web/dist]
   --port N     port of `serve` [default: 8737]";
@@ -35,6 +36,7 @@ fn run() -> Result<()> {
             "build" => serve = false,
             "serve" => serve = true,
             "--quick" => options.quick = true,
+            "--egui" => options.egui = true,
             "--dist" => dist = PathBuf::from(args.next().unwrap_or_default()),
             "--port" => port = args.next().unwrap_or_default().parse()?,
             "-h" | "--help" => {

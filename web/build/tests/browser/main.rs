@@ -39,8 +39,8 @@ fn artefacts() -> PathBuf {
 fn site() -> &'static Site {
     static SITE: OnceLock<Site> = OnceLock::new();
     SITE.get_or_init(|| {
-        let built =
-            build(&artefacts().join("dist"), Options { suite: true, quick: true }).expect("the page builds");
+        let built = build(&artefacts().join("dist"), Options { suite: true, quick: true, egui: false })
+            .expect("the page builds");
         let server = Server::start(&built.dist, PREFIX, 0).expect("a port is free");
         Site { built, server }
     })
