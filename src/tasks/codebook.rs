@@ -191,7 +191,8 @@ pub fn collapse(perplexity: f64, vocab: usize, kl: f64) -> Option<String> {
          with a smaller tokenizer-training.beta, a slower beta-rise, or a smaller lr"
     } else {
         "few ids win everywhere: the temperature fell before the ids had spread. Train again with a larger \
-         tokenizer-training.beta, a slower tau-fall, or a smaller lr"
+         tokenizer-training.beta, a slower tau-fall, or a smaller lr; where the error is low all the same, the pictures (digits, \
+         say) need no more ids, and a smaller vocabulary suits them"
     };
     Some(format!(
         "the codebook has collapsed (perplexity {perplexity:.1} of {vocab}), and masked pre-training on such tokens teaches \
