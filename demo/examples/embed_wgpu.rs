@@ -63,7 +63,13 @@ impl Running {
         self.window.request_redraw();
     }
 
-    fn paint(&mut self, context: &egui::Context, output: egui::FullOutput) {
+    fn paint(&mut self, context: &egui::Context, mut output: egui::FullOutput) {
+        let changed = output.textures_delta.set.iter();
+        for (id, delta) in changed.flat_map(|(id, all)| all.iter().map(move |d| (id, d))) {
+            self.renderer.update_texture(&self.device, &self.queue, *id, delta);
+        }
+        let freed = output.textures_delta.free.clone();
+        output.textures_delta.clear();
         let frame = match self.surface.get_current_texture() {
             wgpu::CurrentSurfaceTexture::Success(frame) | wgpu::CurrentSurfaceTexture::Suboptimal(frame) => {
                 frame
@@ -73,11 +79,6 @@ impl Running {
         let size_in_pixels = [self.config.width, self.config.height];
         let screen = ScreenDescriptor { size_in_pixels, pixels_per_point: output.pixels_per_point };
         let shapes = context.tessellate(output.shapes, output.pixels_per_point);
-        for (id, delta) in
-            output.textures_delta.set.iter().flat_map(|(id, all)| all.iter().map(move |d| (id, d)))
-        {
-            self.renderer.update_texture(&self.device, &self.queue, *id, delta);
-        }
         let mut encoder = self.device.create_command_encoder(&Default::default());
         self.renderer.update_buffers(&self.device, &self.queue, &mut encoder, &shapes, &screen);
         let view = frame.texture.create_view(&Default::default());
@@ -93,7 +94,7 @@ impl Running {
         self.renderer.render(&mut pass.forget_lifetime(), &shapes, &screen);
         self.queue.submit([encoder.finish()]);
         self.queue.present(frame);
-        output.textures_delta.free.iter().for_each(|id| self.renderer.free_texture(id));
+        freed.iter().for_each(|id| self.renderer.free_texture(id));
     }
 }
 

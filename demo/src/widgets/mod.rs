@@ -37,11 +37,11 @@ fn not_ready(beit: &mut Beit, ui: &mut Ui) -> Option<Response> {
     Some(waiting(ui, text))
 }
 
-/// A line that says that something is on its way. It moves a few times a second, not with every frame: on a software
+/// A line that says that something is on its way. It moves once a second, not with every frame: on a software
 /// adapter the window's frames and the networks share one processor.
 fn waiting(ui: &mut Ui, text: &str) -> Response {
-    let dots = 1 + (ui.input(|i| i.time) * 3.0) as usize % 3;
-    ui.ctx().request_repaint_after(std::time::Duration::from_millis(333));
+    let dots = 1 + ui.input(|i| i.time) as usize % 3;
+    ui.ctx().request_repaint_after(std::time::Duration::from_secs(1));
     ui.label(RichText::new(format!("{text} {}", ".".repeat(dots))).weak())
 }
 
