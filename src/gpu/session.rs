@@ -8,13 +8,8 @@ pub use deferred::{Drawing, OutputBuffer, Standing};
 
 use super::arrivals::Arrivals;
 use super::caps::Gpu;
-<<<<<<< HEAD
-use super::pipelines::{Key, Pipelines, scoped};
-use super::readback::{Reads, poll, wait_for, wait_for_all};
-=======
 use super::pipelines::{Key, Pipelines};
-use super::readback::{Reads, wait_for, wait_for_all};
->>>>>>> 46439bb (Endings of products fused, half precision with loss scaling, tiled attention for GPUs, large dispatches cut, cooperative matrices)
+use super::readback::{Reads, poll, wait_for, wait_for_all};
 use crate::error::{Error, Result};
 use crate::graph::{DType, PageKind, ParamLayout};
 use crate::ops::{Caps, Grid};
