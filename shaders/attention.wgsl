@@ -28,6 +28,10 @@ fn forward(@builtin(global_invocation_id) gid: vec3<u32>) {
     for (var u = 0u; u < UNITS; u += 1u) {
         q[u] = qkv[q_at + u] * p.scale;
     }
+#if TABLE
+    let own = query_row(i);
+    var key = patch_row(0u);
+#endif
     var largest_score = -3.4e38;
     var weight = 0.0;
     for (var j = 0u; j < p.tokens; j += 1u) {
@@ -39,7 +43,8 @@ fn forward(@builtin(global_invocation_id) gid: vec3<u32>) {
         }
         var score = total(dot_units);
 #if TABLE
-        score += table[table_row(i, j) * p.heads + h];
+        score += table[pair_row(i, j, own, key.row) * p.heads + h];
+        key = next_row(key, j);
 #endif
         let larger = max(largest_score, score);
         let fade = exp(largest_score - larger);
@@ -85,7 +90,7 @@ fn map(@builtin(global_invocation_id) gid: vec3<u32>) {
     }
     var score = total(dot_units) * p.scale;
 #if TABLE
-    score += table[table_row(i, j) * p.heads + h];
+    score += table[pair_row(i, j, query_row(i), key_row(j)) * p.heads + h];
 #endif
     probability[item] = exp(score - lse[row]);
 }

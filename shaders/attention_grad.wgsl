@@ -38,6 +38,10 @@ fn queries(@builtin(global_invocation_id) gid: vec3<u32>) {
     }
     let own_delta = total(overlap);
     let own_lse = lse[item];
+#if TABLE
+    let own = query_row(i);
+    var key = patch_row(0u);
+#endif
     for (var j = 0u; j < p.tokens; j += 1u) {
         let k_at = qkv_at(1u, b, j, h);
         let v_at = qkv_at(2u, b, j, h);
@@ -51,7 +55,8 @@ fn queries(@builtin(global_invocation_id) gid: vec3<u32>) {
         }
         var score = total(s);
 #if TABLE
-        score += table[table_row(i, j) * p.heads + h];
+        score += table[pair_row(i, j, own, key.row) * p.heads + h];
+        key = next_row(key, j);
 #endif
         let ds = exp(score - own_lse) * (total(dp) - own_delta) * p.scale;
         for (var u = 0u; u < UNITS; u += 1u) {
@@ -95,6 +100,11 @@ fn keys(@builtin(global_invocation_id) gid: vec3<u32>) {
         v[u] = qkv[v_at + u];
     }
     let rows = (b * p.heads + h) * p.tokens;
+#if TABLE
+    let own = key_row(j);
+    let shift = query_shift();
+    var query = patch_row(0u);
+#endif
     for (var i = 0u; i < p.tokens; i += 1u) {
         let q_at = qkv_at(0u, b, i, h);
         let o_at = token_at(b, i, h);
@@ -110,7 +120,8 @@ fn keys(@builtin(global_invocation_id) gid: vec3<u32>) {
         }
         var score = total(s);
 #if TABLE
-        score += table[table_row(i, j) * p.heads + h];
+        score += table[pair_row(i, j, query.row + shift, own) * p.heads + h];
+        query = next_row(query, i);
 #endif
         let w = exp(score - lse[rows + i]);
         let ds = w * (total(dp) - delta[rows + i]) * p.scale;

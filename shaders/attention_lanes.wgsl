@@ -60,20 +60,8 @@ fn existing(s: Eight, first: u32, other: f32) -> Eight {
 #if TABLE
 @group(0) @binding(TABLE_AT) var<storage, read> table: array<f32>;
 
-// row(i, j) = query_row(i) − key_row(j) where neither is the class token.
-fn query_row(i: u32) -> u32 {
-    let patch_i = max(i, 1u) - 1u;
-    return (patch_i / p.gw + p.gh - 1u) * (2u * p.gw - 1u) + patch_i % p.gw + p.gw - 1u;
-}
-fn key_row(j: u32) -> u32 {
-    let patch_j = max(j, 1u) - 1u;
-    return patch_j / p.gw * (2u * p.gw - 1u) + patch_j % p.gw;
-}
 fn entry(row: u32, h: u32) -> f32 {
     return table[row * p.heads + h];
-}
-fn outside() -> u32 {
-    return (2u * p.gh - 1u) * (2u * p.gw - 1u);
 }
 // Bias of the lane's query i against the keys from j0 on; `own` is the query_row, `other` the lane's key_row.
 fn key_biases(i: u32, own: u32, j0: u32, other: u32, h: u32) -> Eight {
@@ -108,21 +96,67 @@ fn query_biases(j: u32, own: u32, i0: u32, other: u32, h: u32) -> Eight {
 #endif
 
 #if VEC
-alias Stored = Quad;
-fn unit(x: Stored) -> E {
+#import half
+alias Full = Quad;
+fn of_full(x: Full) -> E {
     return quad(x);
 }
 #else
-alias Stored = f32;
-fn unit(x: Stored) -> E {
+alias Full = f32;
+fn of_full(x: Full) -> E {
     return x;
+}
+#endif
+// What is kept in half precision: QKV_HALF, O_HALF, DO_HALF (the cotangent), OUT_HALF (the result).
+#if QKV_HALF
+alias Qkv = Half;
+fn unit(v: Qkv) -> E {
+    return widen(v);
+}
+#else
+alias Qkv = Full;
+fn unit(v: Qkv) -> E {
+    return of_full(v);
+}
+#endif
+#if O_HALF
+alias Mixed = Half;
+fn mixed(v: Mixed) -> E {
+    return widen(v);
+}
+#else
+alias Mixed = Full;
+fn mixed(v: Mixed) -> E {
+    return of_full(v);
+}
+#endif
+#if DO_HALF
+alias Cotangent = Half;
+fn cotangent_of(v: Cotangent) -> E {
+    return widen(v);
+}
+#else
+alias Cotangent = Full;
+fn cotangent_of(v: Cotangent) -> E {
+    return of_full(v);
+}
+#endif
+#if OUT_HALF
+alias Out = Half;
+fn stored(v: E) -> Out {
+    return narrow(v);
+}
+#else
+alias Out = E;
+fn stored(v: E) -> Out {
+    return v;
 }
 #endif
 
 #if forward
-@group(0) @binding(0) var<storage, read_write> o: array<E>;
+@group(0) @binding(0) var<storage, read_write> o: array<Out>;
 @group(0) @binding(1) var<storage, read_write> lse: array<f32>;
-@group(0) @binding(2) var<storage, read> qkv: array<Stored>;
+@group(0) @binding(2) var<storage, read> qkv: array<Qkv>;
 
 @compute @workgroup_size(8)
 fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -172,7 +206,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
     if row < p.tokens {
         let o_at = token_at(b, i, h);
         for (var u = 0u; u < UNITS; u += 1u) {
-            o[o_at + u] = sum[u] / weight;
+            o[o_at + u] = stored(sum[u] / weight);
         }
         lse[(b * p.heads + h) * p.tokens + i] = top + log(weight);
     }
@@ -180,12 +214,12 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
 #endif
 
 #if queries
-@group(0) @binding(0) var<storage, read_write> dqkv: array<E>;
+@group(0) @binding(0) var<storage, read_write> dqkv: array<Out>;
 @group(0) @binding(1) var<storage, read_write> delta: array<f32>;
-@group(0) @binding(2) var<storage, read> cotangent: array<Stored>;
-@group(0) @binding(3) var<storage, read> qkv: array<Stored>;
+@group(0) @binding(2) var<storage, read> cotangent: array<Cotangent>;
+@group(0) @binding(3) var<storage, read> qkv: array<Qkv>;
 @group(0) @binding(4) var<storage, read> lse: array<f32>;
-@group(0) @binding(5) var<storage, read> o: array<Stored>;
+@group(0) @binding(5) var<storage, read> o: array<Mixed>;
 #if TABLE
 @group(0) @binding(7) var<storage, read_write> map: array<Quad>;
 
@@ -224,9 +258,9 @@ fn queries(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
         var overlap = 0.0;
         for (var u = 0u; u < UNITS; u += 1u) {
             q[u] = unit(qkv[q_at + u]) * p.scale;
-            d_o[u] = unit(cotangent[o_at + u]);
+            d_o[u] = cotangent_of(cotangent[o_at + u]);
             dq[u] = E(0.0);
-            overlap += inner(d_o[u], unit(o[o_at + u]));
+            overlap += inner(d_o[u], mixed(o[o_at + u]));
         }
         let at = (b * p.heads + h) * p.tokens + i;
         let own_lse = lse[at];
@@ -257,7 +291,7 @@ fn queries(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
         }
         if row < p.tokens {
             for (var u = 0u; u < UNITS; u += 1u) {
-                dqkv[q_at + u] = dq[u] * p.scale;
+                dqkv[q_at + u] = stored(dq[u] * p.scale);
             }
             delta[at] = overlap;
         }
@@ -266,10 +300,10 @@ fn queries(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
 #endif
 
 #if keys
-@group(0) @binding(0) var<storage, read_write> dqkv: array<E>;
+@group(0) @binding(0) var<storage, read_write> dqkv: array<Out>;
 @group(0) @binding(1) var<storage, read> delta: array<f32>;
-@group(0) @binding(2) var<storage, read> cotangent: array<Stored>;
-@group(0) @binding(3) var<storage, read> qkv: array<Stored>;
+@group(0) @binding(2) var<storage, read> cotangent: array<Cotangent>;
+@group(0) @binding(3) var<storage, read> qkv: array<Qkv>;
 @group(0) @binding(4) var<storage, read> lse: array<f32>;
 
 @compute @workgroup_size(8)
@@ -306,7 +340,7 @@ fn keys(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         var dp = Eight();
         for (var u = 0u; u < UNITS; u += 1u) {
             q[u] = unit(qkv[q_at + u]);
-            d_o[u] = unit(cotangent[o_at + u]);
+            d_o[u] = cotangent_of(cotangent[o_at + u]);
             s = dots(s, k[u], q[u]);
             dp = dots(dp, v[u], d_o[u]);
         }
@@ -325,8 +359,8 @@ fn keys(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     }
     if row < p.tokens {
         for (var u = 0u; u < UNITS; u += 1u) {
-            dqkv[k_at + u] = dk[u] * p.scale;
-            dqkv[v_at + u] = dv[u];
+            dqkv[k_at + u] = stored(dk[u] * p.scale);
+            dqkv[v_at + u] = stored(dv[u]);
         }
     }
 }

@@ -21,7 +21,7 @@ fn pairs(@builtin(global_invocation_id) gid: vec3<u32>) {
     let j = item % p.tokens;
     let i = item / p.tokens % p.tokens;
     let h = p.first_head + item / (p.tokens * p.tokens);
-    let bias = table[table_row(i, j) * p.heads + h];
+    let bias = table[pair_row(i, j, query_row(i), key_row(j)) * p.heads + h];
     var sum = 0.0;
     for (var b = 0u; b < p.batch; b += 1u) {
         let q_at = qkv_at(0u, b, i, h);
@@ -45,8 +45,18 @@ fn pairs(@builtin(global_invocation_id) gid: vec3<u32>) {
 @group(0) @binding(0) var<storage, read_write> dtable: array<f32>;
 @group(0) @binding(1) var<storage, read> sums: array<f32>;
 
+// One pair of all parts of the map; BY_KEY: kept as map[part, h, j, i].
 fn pair(h: u32, i: u32, j: u32) -> f32 {
-    return sums[(h * p.stride + i) * p.stride + j];
+#if BY_KEY
+    let at = (h * p.stride + j) * p.stride + i;
+#else
+    let at = (h * p.stride + i) * p.stride + j;
+#endif
+    var sum = 0.0;
+    for (var part = 0u; part < p.parts; part += 1u) {
+        sum += sums[part * p.some_heads * p.stride * p.stride + at];
+    }
+    return sum;
 }
 
 @compute @workgroup_size(WG)

@@ -14,6 +14,7 @@ struct Params {
 @group(1) @binding(0) var<uniform> p: Params;
 
 #if rows
+#import logits
 @group(0) @binding(0) var<storage, read_write> stats: array<f32>; // [rows, 3]
 @group(0) @binding(1) var<storage, read> logits: array<E>;
 @group(0) @binding(2) var<storage, read> labels: array<u32>;
@@ -30,16 +31,8 @@ fn rows(
         return;
     }
     let at = row * p.cols;
-    var best = Best(LOWEST, NOWHERE);
-    for (var i = lane; i < p.cols; i += LANES) {
-        best = better(best, logits[at + i], i * WIDTH);
-    }
-    best = row_best(lane, best);
-    var sum = E(0.0);
-    for (var i = lane; i < p.cols; i += LANES) {
-        sum += exp(logits[at + i] - best.value);
-    }
-    let lse = best.value + log(row_sum(lane, total(sum)));
+    let best = best_logit(lane, at);
+    let lse = log_sum_exp(lane, at, best.value);
     if lane == 0u {
         let label = labels[row];
         var hit = 0.0;

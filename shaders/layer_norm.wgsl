@@ -2,7 +2,7 @@
 // grad_input: with x̂ = (x − mean)·rstd and h = dy·gamma: dx = rstd·(h − mean(h) − x̂·mean(h·x̂)).
 // grad_params: partial sums of dy·x̂ (dgamma) and dy (dbeta) over blocks of rows; reduce:col_sum adds them.
 // Grid: a row per invocation or workgroup (common/row.wgsl); grad_params one invocation per unit and block.
-// Sums in f32, fixed order; two passes for the variance.
+// Sums in f32, fixed order; two passes for the variance. Y_HALF, DY_HALF: kept in half precision.
 
 #import elem
 #import row
@@ -15,7 +15,19 @@ struct Params {
     eps: f32,
 }
 @group(1) @binding(0) var<uniform> p: Params;
-@group(0) @binding(0) var<storage, read_write> y: array<E>;
+#if Y_HALF
+#import half
+alias Y = Half;
+fn stored(v: E) -> Y {
+    return narrow(v);
+}
+#else
+alias Y = E;
+fn stored(v: E) -> Y {
+    return v;
+}
+#endif
+@group(0) @binding(0) var<storage, read_write> y: array<Y>;
 @group(0) @binding(1) var<storage, read_write> stats: array<vec2<f32>>;
 @group(0) @binding(2) var<storage, read> x: array<E>;
 @group(0) @binding(3) var<storage, read> gamma: array<E>;
@@ -45,11 +57,24 @@ fn forward(
     }
     let rstd = 1.0 / sqrt(row_sum(lane, total(squares)) * p.inv_d + p.eps);
     for (var i = lane; i < p.cols; i += LANES) {
-        y[at + i] = (x[at + i] - mean) * rstd * gamma[i] + beta[i];
+        y[at + i] = stored((x[at + i] - mean) * rstd * gamma[i] + beta[i]);
     }
     if lane == 0u {
         stats[row] = vec2<f32>(mean, rstd);
     }
+}
+#endif
+
+#if DY_HALF
+#import half
+alias DY = Half;
+fn cotangent(v: DY) -> E {
+    return widen(v);
+}
+#else
+alias DY = E;
+fn cotangent(v: DY) -> E {
+    return v;
 }
 #endif
 
@@ -61,7 +86,7 @@ struct Params {
 }
 @group(1) @binding(0) var<uniform> p: Params;
 @group(0) @binding(0) var<storage, read_write> dx: array<E>;
-@group(0) @binding(1) var<storage, read> dy: array<E>;
+@group(0) @binding(1) var<storage, read> dy: array<DY>;
 @group(0) @binding(2) var<storage, read> x: array<E>;
 @group(0) @binding(3) var<storage, read> gamma: array<E>;
 @group(0) @binding(4) var<storage, read> stats: array<vec2<f32>>;
@@ -82,7 +107,7 @@ fn grad_input(
     var h_sum = E(0.0);
     var hx_sum = E(0.0);
     for (var i = lane; i < p.cols; i += LANES) {
-        let h = dy[at + i] * gamma[i];
+        let h = cotangent(dy[at + i]) * gamma[i];
         h_sum += h;
         hx_sum += h * ((x[at + i] - s.x) * s.y);
     }
@@ -90,7 +115,7 @@ fn grad_input(
     let hx_mean = row_sum(lane, total(hx_sum)) * p.inv_d;
     for (var i = lane; i < p.cols; i += LANES) {
         let normal = (x[at + i] - s.x) * s.y;
-        dx[at + i] = s.y * (dy[at + i] * gamma[i] - h_mean - normal * hx_mean);
+        dx[at + i] = s.y * (cotangent(dy[at + i]) * gamma[i] - h_mean - normal * hx_mean);
     }
 }
 #endif
@@ -105,7 +130,7 @@ struct Params {
 @group(1) @binding(0) var<uniform> p: Params;
 @group(0) @binding(0) var<storage, read_write> dgamma: array<E>;
 @group(0) @binding(1) var<storage, read_write> dbeta: array<E>;
-@group(0) @binding(2) var<storage, read> dy: array<E>;
+@group(0) @binding(2) var<storage, read> dy: array<DY>;
 @group(0) @binding(3) var<storage, read> x: array<E>;
 @group(0) @binding(4) var<storage, read> stats: array<vec2<f32>>;
 
@@ -121,7 +146,7 @@ fn grad_params(@builtin(global_invocation_id) gid: vec3<u32>) {
     var db = E(0.0);
     for (var r = first; r < min(first + p.block, p.rows); r++) {
         let s = stats[r];
-        let d = dy[r * p.cols + e];
+        let d = cotangent(dy[r * p.cols + e]);
         dg += d * ((x[r * p.cols + e] - s.x) * s.y);
         db += d;
     }

@@ -1,6 +1,6 @@
 // col_sum: y[b, c] = Σ of x[r, c] over the rows r of block b; applied again to the blocks until one is left.
 // sum: y[b] = scale·Σ of block b of x[n].  broadcast: y[n] = scale·x[0].
-// Grid: one invocation per unit of y; sum: a row per block. f32, fixed order (common/row.wgsl).
+// Grid: one invocation per unit of y; sum: a row per block. f32, fixed order (common/row.wgsl). X_HALF: x is kept in half precision.
 
 #import elem
 #import row
@@ -13,8 +13,20 @@ struct Params {
     block: u32, // rows
 }
 @group(1) @binding(0) var<uniform> p: Params;
+#if X_HALF
+#import half
+alias X = Half;
+fn number(v: X) -> E {
+    return widen(v);
+}
+#else
+alias X = E;
+fn number(v: X) -> E {
+    return v;
+}
+#endif
 @group(0) @binding(0) var<storage, read_write> y: array<E>;
-@group(0) @binding(1) var<storage, read> x: array<E>;
+@group(0) @binding(1) var<storage, read> x: array<X>;
 
 @compute @workgroup_size(WG)
 fn col_sum(@builtin(global_invocation_id) gid: vec3<u32>) {
@@ -26,7 +38,7 @@ fn col_sum(@builtin(global_invocation_id) gid: vec3<u32>) {
     let first = i / p.cols * p.block;
     var sum = E(0.0);
     for (var r = first; r < min(first + p.block, p.rows); r++) {
-        sum += x[r * p.cols + c];
+        sum += number(x[r * p.cols + c]);
     }
     y[i] = sum;
 }

@@ -2,6 +2,7 @@
 // grad_gamma: partial sums of dy·branch·s over blocks of rows; reduce:col_sum adds them.
 // All [B, .., D]; s per sample: 1/keep with probability keep, else 0, drawn from the key (DROP), or 1.
 // Grid: one invocation per RUN units; grad_gamma one per unit and block. f32, fixed order.
+// F_HALF: the branch is kept in half precision; Y_HALF: so is the result.
 
 #import grid
 #import elem
@@ -37,10 +38,23 @@ fn factor(k: vec4<u32>, sample: u32) -> f32 {
 }
 #endif
 
+#if F_HALF
+#import half
+alias F = Half;
+fn number(v: F) -> E {
+    return widen(v);
+}
+#else
+alias F = E;
+fn number(v: F) -> E {
+    return v;
+}
+#endif
+
 #if grad_gamma
 @group(0) @binding(0) var<storage, read_write> part: array<E>;
 @group(0) @binding(1) var<storage, read> dy: array<E>;
-@group(0) @binding(2) var<storage, read> branch: array<E>;
+@group(0) @binding(2) var<storage, read> branch: array<F>;
 
 @compute @workgroup_size(WG)
 fn grad_gamma(@builtin(global_invocation_id) gid: vec3<u32>) {
@@ -61,13 +75,25 @@ fn grad_gamma(@builtin(global_invocation_id) gid: vec3<u32>) {
             next += p.sample;
             s = factor(k, sample);
         }
-        sum += dy[r * p.d + c] * branch[r * p.d + c] * s;
+        sum += dy[r * p.d + c] * number(branch[r * p.d + c]) * s;
     }
     part[i] = sum;
 }
 #else
-@group(0) @binding(0) var<storage, read_write> y: array<E>;
-@group(0) @binding(1) var<storage, read> f: array<E>;
+#if Y_HALF
+#import half
+alias Y = Half;
+fn stored(v: E) -> Y {
+    return narrow(v);
+}
+#else
+alias Y = E;
+fn stored(v: E) -> Y {
+    return v;
+}
+#endif
+@group(0) @binding(0) var<storage, read_write> y: array<Y>;
+@group(0) @binding(1) var<storage, read> f: array<F>;
 #if forward
 @group(0) @binding(2) var<storage, read> x: array<E>;
 #endif
@@ -77,9 +103,9 @@ fn grad_gamma(@builtin(global_invocation_id) gid: vec3<u32>) {
 
 fn scaled(i: u32, s: f32) -> E {
 #if GAMMA
-    return s * gamma[i % p.d] * f[i];
+    return s * gamma[i % p.d] * number(f[i]);
 #else
-    return s * f[i];
+    return s * number(f[i]);
 #endif
 }
 
@@ -106,9 +132,9 @@ fn grad_branch(@builtin(global_invocation_id) gid: vec3<u32>) {
             s = factor(k, sample);
         }
 #if forward
-        y[i] = x[i] + scaled(i, s);
+        y[i] = stored(x[i] + scaled(i, s));
 #else
-        y[i] = scaled(i, s);
+        y[i] = stored(scaled(i, s));
 #endif
     }
 }

@@ -14,6 +14,7 @@ struct Params {
 @group(1) @binding(0) var<uniform> p: Params;
 
 #if rows
+#import logits
 @group(0) @binding(0) var<storage, read_write> stats: array<f32>; // [rows, 3]
 @group(0) @binding(1) var<storage, read> logits: array<E>;
 @group(0) @binding(2) var<storage, read> targets: array<E>;
@@ -30,19 +31,13 @@ fn rows(
         return;
     }
     let at = row * p.cols;
-    var best = Best(LOWEST, NOWHERE);
+    let best = best_logit(lane, at);
+    let lse = log_sum_exp(lane, at, best.value);
     var wanted = Best(LOWEST, NOWHERE);
     for (var i = lane; i < p.cols; i += LANES) {
-        best = better(best, logits[at + i], i * WIDTH);
         wanted = better(wanted, targets[at + i], i * WIDTH);
     }
-    best = row_best(lane, best);
     wanted = row_best(lane, wanted);
-    var sum = E(0.0);
-    for (var i = lane; i < p.cols; i += LANES) {
-        sum += exp(logits[at + i] - best.value);
-    }
-    let lse = best.value + log(row_sum(lane, total(sum)));
     var nll = E(0.0);
     for (var i = lane; i < p.cols; i += LANES) {
         nll += targets[at + i] * (lse - logits[at + i]);

@@ -4,6 +4,7 @@ use crate::cpu::CpuSession;
 #[cfg(any(not(feature = "gpu"), target_arch = "wasm32"))]
 use crate::error::Error;
 use crate::error::Result;
+use crate::ops::Precision;
 use crate::session::Session;
 
 /// A device that sessions can be made on.
@@ -28,6 +29,23 @@ pub struct Choice {
 
 /// What is said when nothing was asked for and there is no real GPU.
 const FALLBACK: &str = "no GPU driver found: training on the built-in CPU kernels";
+
+impl Choice {
+    /// The choice with activations in a precision; a device without it stays with f32 and says so.
+    ///
+    /// # Errors
+    /// As [`Device::in_precision`].
+    pub fn in_precision(self, precision: Precision) -> Result<Choice> {
+        Ok(match self.device.clone().in_precision(precision)? {
+            Some(device) => Choice { device, ..self },
+            None => {
+                let why = "this device has no half precision: computing in f32";
+                let note = self.note.map_or_else(|| why.to_string(), |note| format!("{note}\n{why}"));
+                Choice { device: self.device, note: Some(note) }
+            }
+        })
+    }
+}
 
 impl Device {
     /// Chooses: `cpu`, an adapter whose name contains `name`, or without a name a real GPU, else the CPU.
@@ -76,6 +94,24 @@ impl Device {
                 .expected("cpu (this build has no GPU support)")
                 .got(n)),
             asked => Ok(Choice { device: Device::Cpu, note: asked.is_none().then(|| FALLBACK.to_string()) }),
+        }
+    }
+
+    /// The device with activations in a precision; `None` if it cannot.
+    ///
+    /// # Errors
+    /// If its kernels have to be timed for the precision and the device fails.
+    pub fn in_precision(self, precision: Precision) -> Result<Option<Device>> {
+        match (self, precision) {
+            (device, Precision::F32) => Ok(Some(device)),
+            (Device::Cpu, Precision::F16) => Ok(None),
+            #[cfg(feature = "gpu")]
+            (Device::Gpu(gpu), Precision::F16) => {
+                let Some(gpu) = gpu.with_half() else { return Ok(None) };
+                #[cfg(not(target_arch = "wasm32"))]
+                let gpu = crate::gpu::tune::tuned(gpu)?;
+                Ok(Some(Device::Gpu(gpu)))
+            }
         }
     }
 

@@ -7,12 +7,13 @@
 mod support;
 
 use beit::gpu::{Gpu, GpuSession, list_adapters};
+use beit::graph::DType;
 use beit::ops::{Caps, ProductVariant, Sample, Tier, samples};
 use beit::plan::Plan;
 use beit::session::{HostData, PlanId, Session};
 use std::sync::Arc;
-use support::check::{FORWARD, Tolerance, VJP, bits, compare_all, load, plan_for, reference};
-use support::probe::{Returns, probe};
+use support::check::{FORWARD, HALF, Tolerance, VJP, bits, compare_all, load, plan_for, reference};
+use support::probe::{Returns, between_copies, probe};
 
 fn adapter() -> Option<Gpu> {
     let name = std::env::var("BEIT_ADAPTER").ok();
@@ -111,15 +112,56 @@ fn every_variant_of_products() {
     let Some(gpu) = adapter() else { return };
     let all = samples();
     // Four storage orders a shape: every 13th sample meets every order; each is another pipeline, which takes its time.
-    let products: Vec<&Sample> = all.iter().filter(|s| s.op.name() == "matmul").step_by(13).collect();
+    let products: Vec<&Sample> =
+        all.iter().filter(|s| format!("{:?}", s.op).starts_with("Matmul")).step_by(13).collect();
     assert!(products.len() >= 4, "only {} products", products.len());
     let mut session = GpuSession::guarded(gpu.clone());
-    for variant in ProductVariant::ALL {
+    for variant in ProductVariant::ALL.into_iter().filter(|v| v.runs_on(&gpu.caps())) {
         let caps = Caps { products: [Some(variant); 4], ..gpu.caps() };
         for s in &products {
             let result = one(s, &mut session, &caps, Returns::Results, FORWARD);
             assert!(result.is_ok(), "{variant} of {:?}: {result:?}", s.op);
         }
+    }
+}
+
+/// Every op that can keep operands or results in half precision, against the f64 session.
+fn halves(gpu: &Gpu, caps: &Caps) {
+    let mut session = GpuSession::guarded(gpu.clone());
+    let (mut checked, mut worst, mut failures) = (0, 0.0f64, Vec::new());
+    for s in samples() {
+        let p = between_copies(&s.op, &s.inputs).expect("a sample");
+        let plan = plan_for(&p, caps).expect("a plan");
+        if plan.slots.iter().all(|slot| slot.dtype != DType::F16) {
+            continue;
+        }
+        checked += 1;
+        let want = reference(&plan_for(&p, &Caps::cpu()).expect("a plan"), &p.inputs).expect("a run");
+        let id = load(&mut session, &plan, &p.inputs).expect("a loaded plan");
+        let got = outputs(&mut session, &plan, id).expect("a run");
+        match compare_all(&plan, &got, &want, HALF) {
+            Ok(error) => worst = worst.max(error),
+            Err(e) => failures.push(format!("{:?}: {e}", s.op)),
+        }
+        let damaged = session.damaged_guards(id).expect("guard zones");
+        assert!(damaged.is_empty(), "{:?} wrote past the end of {damaged:?}", s.op);
+    }
+    eprintln!("{checked} samples with halves ({:?}), worst L2-relative error {worst:.1e}", caps.tier);
+    assert!(checked > 100, "only {checked} samples with halves");
+    assert!(failures.is_empty(), "{} fail:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn half_precision_in_software_kernels() {
+    if let Some(gpu) = adapter() {
+        halves(&gpu, &Caps { tier: Tier::Software, half: true, ..gpu.caps() });
+    }
+}
+
+#[test]
+fn half_precision_in_hardware_kernels() {
+    if let Some(gpu) = adapter() {
+        halves(&gpu, &Caps { tier: Tier::Hardware, half: true, ..gpu.caps() });
     }
 }
 

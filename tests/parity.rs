@@ -152,6 +152,68 @@ fn shaders() {
     all(Some(&Device::gpu(gpu, caps)));
 }
 
+/// The training case on an adapter with the given kernels; `bounds` replaces those of the case.
+#[cfg(feature = "gpu")]
+fn train_with(what: &str, gpu: &beit::gpu::Gpu, caps: beit::ops::Caps, bounds: Option<&[(&str, f64)]>) {
+    let dir = Path::new("tests/fixtures/train_mim_30steps");
+    let mut case = Case::read(dir).expect("the case can be read");
+    let mut device = Device::gpu(gpu.clone(), caps);
+    for (group, bound) in bounds.unwrap_or_default() {
+        device.bound = "stated here";
+        case.json["tolerance"][*group]["stated here"] = (*bound).into();
+    }
+    let (lines, wrong) = run(&case, Some(&device)).expect("the case runs").expect("a case for devices");
+    lines.iter().for_each(|line| say(&format!("{what}: {line}")));
+    assert!(wrong.is_empty(), "{what}:\n{}", wrong.join("\n"));
+}
+
+/// An adapter, or a loud line.
+#[cfg(feature = "gpu")]
+fn adapter() -> Option<beit::gpu::Gpu> {
+    if beit::gpu::list_adapters().is_empty() {
+        say("SKIPPED training with other kernels: NO GPU ADAPTER (sh setup.sh installs a software driver)");
+        return None;
+    }
+    let name = std::env::var("BEIT_ADAPTER").ok();
+    Some(beit::gpu::Gpu::create(name.as_deref()).expect("an adapter that is listed opens"))
+}
+
+/// Scaled errors of thirty updates in half precision: eleven binary digits in activations, none fewer in the weights.
+#[cfg(feature = "gpu")]
+const HALF_BOUNDS: [(&str, f64); 4] =
+    [("loss", 5e-4), ("grad_norm", 2e-3), ("mid_weights", 5e-3), ("final_weights", 5e-3)];
+
+#[cfg(feature = "gpu")]
+#[test]
+fn training_in_half_precision() {
+    let Some(gpu) = adapter() else { return };
+    let caps = beit::ops::Caps { half: true, ..gpu.caps() };
+    train_with("half precision", &gpu, caps, Some(&HALF_BOUNDS));
+}
+
+/// The thirty updates with every choice that a plan can make: each variant of products, each class of kernels, nothing
+/// fused, halves.
+#[cfg(feature = "gpu")]
+#[test]
+#[ignore = "every choice is another set of pipelines: minutes on a software driver"]
+fn training_with_every_choice() {
+    use beit::ops::{Caps, Fusions, ProductVariant, Tier};
+    let Some(gpu) = adapter() else { return };
+    let own = gpu.caps();
+    for variant in ProductVariant::ALL.into_iter().filter(|v| v.runs_on(&own)) {
+        let caps = Caps { products: [Some(variant); 4], ..own };
+        train_with(&variant.to_string(), &gpu, caps, None);
+    }
+    train_with("nothing fused", &gpu, Caps { fusions: Fusions::NONE, ..own }, None);
+    for tier in [Tier::Software, Tier::Hardware] {
+        train_with(&format!("{tier:?} kernels"), &gpu, Caps { tier, ..own }, None);
+        let half = Caps { tier, half: true, ..own };
+        train_with(&format!("{tier:?} kernels in half precision"), &gpu, half, Some(&HALF_BOUNDS));
+    }
+    let plain = Caps { subgroup_size: 0, int64: false, ..own };
+    train_with("without subgroups and 64-bit integers", &gpu, plain, None);
+}
+
 /// The resizer follows Pillow's bytes, not only the case's tolerance.
 #[test]
 fn resizing_is_exact_to_the_bit() {

@@ -6,7 +6,9 @@
 use beit::config::preset;
 use beit::cpu::CpuSession;
 use beit::graph::{Graph, Init, PageKind, ParamLayout, Var, grad};
-use beit::ops::{Caps, Tier, add, add_scaled, gelu, layer_norm, linear, mean, relu, scale};
+use beit::ops::{
+    Caps, DISPATCH_FLOPS, Fusions, Tier, add, add_scaled, gelu, layer_norm, linear, mean, relu, scale,
+};
 use beit::plan::{CompileOptions, Place, Plan, compile};
 use beit::rng::{Draws, Key, Stream};
 use beit::session::{Data, HostData, Session};
@@ -106,6 +108,26 @@ fn base_plans() {
     snapshot("base");
 }
 
+/// No dispatch of a GPU is longer than the work budget of a submit, however large the batch: base at 256 images.
+#[test]
+fn large_dispatches_are_cut() {
+    let mut config = preset("base").expect("a preset");
+    (config.training.batch, config.training.accumulate) = (256, 1);
+    let caps = Caps { max_binding: 1 << 31, max_buffer: 1 << 31, ..Caps::guaranteed(Tier::Hardware) };
+    let plan = all_plans(&config, &caps).expect("plans").1.micro;
+    let work = |s: &beit::plan::Step| s.calls.iter().map(|c| s.work_of(c)).max().unwrap_or(0);
+    let largest = plan.steps.iter().max_by_key(|s| work(s)).expect("steps");
+    assert!(work(largest) <= DISPATCH_FLOPS, "{}: {} FLOP in one dispatch", largest.label, work(largest));
+    let cut = plan.steps.iter().filter(|s| s.cost.flops > DISPATCH_FLOPS).count();
+    assert!(cut > 100, "only {cut} steps were large enough to be cut");
+    // Nothing is lost by cutting.
+    let products = plan.steps.iter().filter(|s| s.op.name() == "matmul" && s.cost.flops > DISPATCH_FLOPS);
+    for s in products {
+        let sum: u64 = s.calls.iter().map(|c| s.work_of(c)).sum();
+        assert!(sum.abs_diff(s.cost.flops) < s.cost.flops / 50, "{}: {sum} of {}", s.label, s.cost.flops);
+    }
+}
+
 /// The plan of a preset is the same every time, as the hash in its checkpoints must be.
 #[test]
 fn plans_are_reproducible() {
@@ -152,14 +174,13 @@ fn random_graph(draws: &mut Draws) -> (Graph, Vec<Var>) {
 }
 
 /// The named outputs of a run in f32.
-fn replay(mut session: CpuSession<f32>, graph: &Graph, outputs: &[String]) -> Vec<HostData> {
+fn replay(mut session: CpuSession<f32>, caps: &Caps, graph: &Graph, outputs: &[String]) -> Vec<HostData> {
     let layout = ParamLayout::of(graph, "model", 1 << 20).expect("a layout");
     session.add_store(&layout, &[PageKind::Param]).expect("a store");
     for (page, data) in layout.initial(3).iter().enumerate() {
         session.write_page("model", PageKind::Param, page, data).expect("a page");
     }
-    let plan =
-        compile("random", graph, &[&layout], &Caps::cpu(), &CompileOptions::default()).expect("a plan");
+    let plan = compile("random", graph, &[&layout], caps, &CompileOptions::default()).expect("a plan");
     let plan = Arc::new(plan);
     let id = session.load(plan.clone()).expect("a loaded plan");
     for port in &plan.inputs {
@@ -198,7 +219,8 @@ fn check_places(plan: &Plan) -> Result<(), String> {
 /// A planned run with poisoned slots gives the bytes of a run in which every value has a buffer of its own.
 #[test]
 fn random_graphs_run_as_if_nothing_were_reused() {
-    let mut reused = 0;
+    let (mut reused, mut joined) = (0, 0);
+    let fusing = Caps { fusions: Fusions::ALL, ..Caps::cpu() };
     for n in 0..60 {
         let mut draws = Key::new(11, Stream::Test, n).draws();
         let (graph, values) = random_graph(&mut draws);
@@ -210,24 +232,27 @@ fn random_graphs_run_as_if_nothing_were_reused() {
         // what is an output lives to the end: with all values named, no two share a buffer
         let mut unplanned = planned.clone();
         values.iter().enumerate().for_each(|(i, v)| unplanned.output(&format!("all{i}"), *v));
-        let (got, want) = (
-            replay(CpuSession::poisoned(), &planned, &wanted),
-            replay(CpuSession::new(), &unplanned, &wanted),
-        );
+        let want = replay(CpuSession::new(), &Caps::cpu(), &unplanned, &wanted);
+        let got = replay(CpuSession::poisoned(), &Caps::cpu(), &planned, &wanted);
         assert_eq!(got, want, "graph {n}");
+        let fused = replay(CpuSession::poisoned(), &fusing, &planned, &wanted);
+        assert_eq!(fused, want, "graph {n} with products and their endings joined");
         let finite = |d: &HostData| matches!(d, HostData::F32(v) if v.iter().all(|x| x.is_finite()));
         assert!(got.iter().all(finite), "graph {n} has values that are not numbers");
         let layout = ParamLayout::of(&planned, "model", 1 << 20).expect("a layout");
-        for caps in [Caps::cpu(), Caps::guaranteed(Tier::Software), Caps::guaranteed(Tier::Hardware)] {
+        for caps in [Caps::cpu(), fusing, Caps::guaranteed(Tier::Software), Caps::guaranteed(Tier::Hardware)]
+        {
             let plan =
                 compile("random", &planned, &[&layout], &caps, &CompileOptions::default()).expect("a plan");
             check_places(&plan).unwrap_or_else(|e| panic!("graph {n}: {e}"));
+            joined += plan.steps.iter().filter(|s| format!("{:?}", s.op).starts_with("Fused")).count();
             let m = plan.memory();
             assert!(m.peak_live <= m.slots && m.slots <= m.without_reuse.max(m.slots), "graph {n}: {m:?}");
             reused += usize::from(m.slots < m.without_reuse);
         }
     }
     assert!(reused > 60, "slots were reused in {reused} plans only");
+    assert!(joined > 50, "only {joined} products with an ending");
 }
 
 /// The check of places finds the mistakes that it is for.

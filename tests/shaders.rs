@@ -3,8 +3,8 @@
 #![cfg(feature = "gpu")]
 
 use beit::gpu::shaders::{FILES, Library};
-use beit::graph::TensorType;
-use beit::ops::{Access, Arg, Caps, KernelCall, Kernels, ProductVariant, Tier, samples};
+use beit::graph::{DType, TensorType};
+use beit::ops::{Access, Arg, Caps, KernelCall, Kernels, Op, ProductVariant, Tier, samples};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, GlobalVariable, Module, ScalarKind, StorageAccess, TypeInner};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,8 +29,13 @@ fn adapters() -> Vec<(&'static str, Caps)> {
             all.push(("subgroups", Caps { subgroup_size, ..base }));
         }
         for variant in ProductVariant::ALL {
-            all.push(("a variant of products", Caps { products: [Some(variant); 4], ..base }));
+            // The cooperative one needs the feature and half precision.
+            let coop = variant == ProductVariant::Coop;
+            let caps = Caps { products: [Some(variant); 4], cooperative: coop, half: coop, ..base };
+            all.push(("a variant of products", caps));
         }
+        all.push(("halves", Caps { half: true, ..base }));
+        all.push(("halves with 64-bit integers", Caps { half: true, int64: true, subgroup_size: 8, ..base }));
         all.push(("everything", Caps { int64: true, f16: true, subgroup_size: 32, ..base }));
     }
     all
@@ -52,6 +57,22 @@ fn bytes_of(arg: Arg, ins: &[TensorType], outs: &[TensorType], scratch: &[Tensor
     }
 }
 
+/// The types with everything in half precision that may be.
+fn halved(
+    op: &dyn Op,
+    caps: &Caps,
+    ins: &[TensorType],
+    outs: &[TensorType],
+) -> (Vec<TensorType>, Vec<TensorType>) {
+    let half = |t: &TensorType, may: bool| match may {
+        true => TensorType::new(t.shape(), DType::F16).expect("a type"),
+        false => t.clone(),
+    };
+    let halves = ins.iter().enumerate().map(|(i, t)| half(t, op.reads_half(caps, i, ins))).collect();
+    let results = outs.iter().enumerate().map(|(o, t)| half(t, op.writes_half(caps, o, ins))).collect();
+    (halves, results)
+}
+
 /// Every dispatch of every sample on every adapter.
 fn uses() -> Vec<Use> {
     let mut all = Vec::new();
@@ -59,6 +80,8 @@ fn uses() -> Vec<Use> {
         let ins: Vec<TensorType> = sample.inputs.iter().map(|i| i.0.clone()).collect();
         let outs = sample.op.infer(&ins).expect("a sample has fitting types");
         for (adapter, caps) in adapters() {
+            let (ins, outs) =
+                if caps.half { halved(&*sample.op, &caps, &ins, &outs) } else { (ins.clone(), outs.clone()) };
             let Kernels { calls, scratch } =
                 sample.op.kernels(&caps, &ins, &outs).expect("a sample has kernels on every adapter");
             for call in calls {
@@ -81,7 +104,11 @@ struct Kernel {
 fn compile(library: &Library, call: &KernelCall) -> Result<Kernel, String> {
     let source = library.source(call).map_err(|e| e.to_string())?;
     let module = naga::front::wgsl::parse_str(&source.text).map_err(|e| e.emit_to_string(&source.text))?;
-    let capabilities = Capabilities::SHADER_INT64 | Capabilities::SHADER_FLOAT16 | Capabilities::SUBGROUP;
+    let capabilities = Capabilities::SHADER_INT64
+        | Capabilities::SHADER_FLOAT16
+        | Capabilities::SUBGROUP
+        | Capabilities::SHADER_FLOAT16_IN_FLOAT32
+        | Capabilities::COOPERATIVE_MATRIX;
     let info = Validator::new(ValidationFlags::all(), capabilities)
         .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
         .subgroup_operations(naga::valid::SubgroupOperationSet::all())

@@ -18,6 +18,8 @@ struct Params {
     images: u32,
     tiles: u32,
     stride: u32,
+    // Maps to add up.
+    parts: u32,
 }
 @group(1) @binding(0) var<uniform> p: Params;
 
@@ -32,18 +34,42 @@ fn token_at(b: u32, token: u32, head: u32) -> u32 {
     return ((b * p.tokens + token) * p.heads + head) * UNITS;
 }
 
-#if TABLE
-// Row of the bias table for query i and key j; token 0 is the class token.
-fn table_row(i: u32, j: u32) -> u32 {
-    let patches = (2u * p.gh - 1u) * (2u * p.gw - 1u);
-    if i == 0u {
-        return select(patches, patches + 2u, j == 0u);
-    }
-    if j == 0u {
-        return patches + 1u;
-    }
-    let dr = (i - 1u) / p.gw + p.gh - 1u - (j - 1u) / p.gw;
-    let dc = (i - 1u) % p.gw + p.gw - 1u - (j - 1u) % p.gw;
-    return dr * (2u * p.gw - 1u) + dc;
+// Row of the bias table for query i and key j is query_row(i) − key_row(j) where neither is the class token, token 0.
+// Loops go from one token to the next with next_row instead of dividing again.
+struct TokenRow {
+    row: u32,
+    column: u32,
 }
-#endif
+fn patch_row(token: u32) -> TokenRow {
+    let patch_at = max(token, 1u) - 1u;
+    let column = patch_at % max(p.gw, 1u);
+    return TokenRow(patch_at / max(p.gw, 1u) * (2u * p.gw - 1u) + column, column);
+}
+// That of the token after `token`.
+fn next_row(t: TokenRow, token: u32) -> TokenRow {
+    if token == 0u {
+        return t;
+    }
+    let last = t.column + 1u == p.gw;
+    return TokenRow(t.row + select(1u, p.gw, last), select(t.column + 1u, 0u, last));
+}
+fn key_row(j: u32) -> u32 {
+    return patch_row(j).row;
+}
+// What a query's row has more than a key's.
+fn query_shift() -> u32 {
+    return (p.gh - 1u) * (2u * p.gw - 1u) + p.gw - 1u;
+}
+fn query_row(i: u32) -> u32 {
+    return patch_row(i).row + query_shift();
+}
+// Rows for pairs of patches; those of the class token follow.
+fn outside() -> u32 {
+    return (2u * p.gh - 1u) * (2u * p.gw - 1u);
+}
+fn pair_row(i: u32, j: u32, query: u32, key: u32) -> u32 {
+    if i == 0u {
+        return outside() + select(0u, 2u, j == 0u);
+    }
+    return select(query - key, outside() + 1u, j == 0u);
+}

@@ -1,5 +1,6 @@
 // The operands of a matrix product: A[m,k], stored [k,m] if TA, and B[k,n], stored [n,k] if TB, with row strides and
-// offsets in elements. A_VEC and B_VEC: four neighbours are read at once, which needs strides and offsets in fours.
+// offsets in elements. A_VEC and B_VEC: four neighbours are read at once, which needs strides and offsets in fours; A_HALF and
+// B_HALF: they are kept in half precision.
 // K_TAIL: k is no multiple of the kernel's step, so terms beyond it are cut off.
 
 struct Params {
@@ -18,16 +19,39 @@ struct Params {
     tiles_n: u32,
     chunk: u32,
     bias_at: u32,
+#import ending_params
 }
+#if A_HALF
+#import half
+@group(0) @binding(0) var<storage, read> a: array<Half>;
+fn four_of_a(i: u32) -> vec4<f32> {
+    return widen(a[i]);
+}
+#else
 #if A_VEC
 @group(0) @binding(0) var<storage, read> a: array<Quad>;
+fn four_of_a(i: u32) -> vec4<f32> {
+    return quad(a[i]);
+}
 #else
 @group(0) @binding(0) var<storage, read> a: array<f32>;
 #endif
+#endif
+#if B_HALF
+#import half
+@group(0) @binding(1) var<storage, read> b: array<Half>;
+fn four_of_b(i: u32) -> vec4<f32> {
+    return widen(b[i]);
+}
+#else
 #if B_VEC
 @group(0) @binding(1) var<storage, read> b: array<Quad>;
+fn four_of_b(i: u32) -> vec4<f32> {
+    return quad(b[i]);
+}
 #else
 @group(0) @binding(1) var<storage, read> b: array<f32>;
+#endif
 #endif
 @group(1) @binding(0) var<uniform> p: Params;
 
@@ -35,7 +59,7 @@ struct Params {
 fn left(row: u32, k: u32) -> vec4<f32> {
 #if TA
 #if A_VEC
-    let v = quad(a[(p.a_at + min(k, p.k - 1u) * p.lda + min(row, p.m - 4u)) >> 2u]);
+    let v = four_of_a((p.a_at + min(k, p.k - 1u) * p.lda + min(row, p.m - 4u)) >> 2u);
 #else
     let at = p.a_at + min(k, p.k - 1u) * p.lda;
     let last = p.m - 1u;
@@ -50,9 +74,9 @@ fn left(row: u32, k: u32) -> vec4<f32> {
     let at = p.a_at + min(row, p.m - 1u) * p.lda;
 #if A_VEC
 #if K_TAIL
-    return select(vec4<f32>(), quad(a[(at + min(k, p.k - 4u)) >> 2u]), k < p.k);
+    return select(vec4<f32>(), four_of_a((at + min(k, p.k - 4u)) >> 2u), k < p.k);
 #else
-    return quad(a[(at + k) >> 2u]);
+    return four_of_a((at + k) >> 2u);
 #endif
 #else
     let last = p.k - 1u;
@@ -68,9 +92,9 @@ fn right(k: u32, col: u32) -> vec4<f32> {
     let at = p.b_at + min(col, p.n - 1u) * p.ldb;
 #if B_VEC
 #if K_TAIL
-    return select(vec4<f32>(), quad(b[(at + min(k, p.k - 4u)) >> 2u]), k < p.k);
+    return select(vec4<f32>(), four_of_b((at + min(k, p.k - 4u)) >> 2u), k < p.k);
 #else
-    return quad(b[(at + k) >> 2u]);
+    return four_of_b((at + k) >> 2u);
 #endif
 #else
     let last = p.k - 1u;
@@ -80,7 +104,7 @@ fn right(k: u32, col: u32) -> vec4<f32> {
 #else
     let at = p.b_at + min(k, p.k - 1u) * p.ldb;
 #if B_VEC
-    let v = quad(b[(at + min(col, p.n - 4u)) >> 2u]);
+    let v = four_of_b((at + min(col, p.n - 4u)) >> 2u);
 #else
     let last = p.n - 1u;
     let v = vec4(b[at + min(col, last)], b[at + min(col + 1u, last)], b[at + min(col + 2u, last)], b[at + min(col + 3u, last)]);

@@ -1,5 +1,10 @@
 // Writes pieces of a product: C[row, col..col+4], plus the bias (of the column, or of the row if SWAP), plus what C
-// holds if ACCUMULATE. C_VEC: four neighbours in memory are written at once. Pieces outside the matrix are dropped.
+// holds if ACCUMULATE, after its ENDING if it has one. C_VEC: four neighbours in memory are written at once. Pieces
+// outside the matrix are dropped.
+
+#if ENDING
+#import ending
+#endif
 
 // Writes four neighbours; `count` of them exist, and the first has the bias index `j`.
 fn put(at: u32, j: u32, value: vec4<f32>, count: u32) {
@@ -11,7 +16,11 @@ fn put(at: u32, j: u32, value: vec4<f32>, count: u32) {
 #if ACCUMULATE
     v += c[at >> 2u];
 #endif
-    c[at >> 2u] = v;
+#if ENDING
+    c[at >> 2u] = stored(ended(at >> 2u, j >> 2u, v));
+#else
+    c[at >> 2u] = stored(v);
+#endif
 #else
     for (var i = 0u; i < min(count, 4u); i += 1u) {
         var x = select(select(v.x, v.y, i == 1u), select(v.z, v.w, i == 3u), i > 1u);
@@ -21,7 +30,11 @@ fn put(at: u32, j: u32, value: vec4<f32>, count: u32) {
 #if ACCUMULATE
         x += c[at + i];
 #endif
+#if ENDING
+        c[at + i] = ended(at + i, j + i, x);
+#else
         c[at + i] = x;
+#endif
     }
 #endif
 }

@@ -93,7 +93,7 @@ pub fn launch<C: Command>(command: &C, flags: &RunFlags) -> Result<ExitCode> {
         true => reopen(command, flags).map(|(folder, config)| (Some(folder), config))?,
         false => (None, command.merged()?),
     };
-    let choice = Device::choose(flags.adapter.as_deref())?;
+    let choice = Device::choose(flags.adapter.as_deref())?.in_precision(config.precision())?;
     let pictures = command.pictures(&config)?;
     let job = command.job(config, pictures, &choice.device.caps(), folder.is_none())?;
     let folder = match folder {

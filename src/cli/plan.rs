@@ -4,7 +4,7 @@ use super::settings::Settings;
 use crate::config::to_toml;
 use crate::device::Device;
 use crate::error::Result;
-use crate::ops::{Caps, Tier};
+use crate::ops::{Caps, Precision, Tier};
 use crate::plan::Plan;
 use crate::train::StepPlans;
 use serde_json::json;
@@ -41,6 +41,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         None | Some("webgpu") => Caps::guaranteed(Tier::Hardware),
         name => Device::choose(name)?.device.caps(),
     };
+    let half = config.training.precision == Precision::F16 && caps.tier != Tier::Cpu;
+    let caps = Caps { half, ..caps };
     let (tokenizer, model) = crate::train::method_plans(&config, &caps)?;
     let frozen = tokenizer.as_ref().map_or(0, |t| t.layout.bytes());
     let all: Vec<&Plan> = tokenizer.iter().chain([&model]).flat_map(|p| [&p.micro, &p.update]).collect();

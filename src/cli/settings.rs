@@ -3,6 +3,7 @@
 use super::overrides::{any_given, from_preset, named, read_config, set};
 use crate::config::{COLOURS, Method, RunConfig, merge_file, peek, preset};
 use crate::error::{Error, Result};
+use crate::ops::Precision;
 use std::path::PathBuf;
 
 /// Flags that change the config.
@@ -84,6 +85,9 @@ pub struct Settings {
     /// Compute each block twice instead of keeping its activations: less memory, more time
     #[arg(long)]
     pub recompute: bool,
+    /// Of activations and matrix products on a GPU: f32, or f16 with dynamic loss scaling [default: f32]
+    #[arg(long, value_name = "NAME")]
+    pub precision: Option<Precision>,
     /// Strength of colour jitter; 0 = off
     #[arg(long, visible_alias = "color-jitter", value_name = "X")]
     pub jitter: Option<f32>,
@@ -160,6 +164,7 @@ impl Settings {
         set(&mut c.training.warmup, &self.warmup_steps);
         set(&mut c.training.weight_decay, &self.weight_decay);
         set(&mut c.training.clip, &self.clip_grad);
+        set(&mut c.training.precision, &self.precision);
         set(&mut c.training.accumulate, &self.accumulate);
         set(&mut c.model.drop_path, &self.drop_path);
         set(&mut c.model.layer_scale, &self.layer_scale_init_value);

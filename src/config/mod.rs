@@ -21,6 +21,7 @@ pub use toml_file::{from_toml, merge_file, peek, to_toml};
 use crate::data::{Augment, MaskKind, MaskSpec, Masking, Normalization, Views};
 use crate::error::{Error, Result};
 use crate::models::{DvaeConfig, DvaeNetwork, VitConfig};
+use crate::ops::Precision;
 use crate::tasks::pretrain::{MimModel, PretrainRecipe};
 use crate::tasks::tokenizer::TokenizerRecipe;
 use serde::{Deserialize, Serialize};
@@ -279,6 +280,9 @@ impl TaskConfig for RunConfig {
     }
     fn data_choice(&self) -> DataChoice<'_> {
         DataChoice { data: &self.data, val: &self.val, val_share: self.val_share, seed: self.seed }
+    }
+    fn precision(&self) -> Precision {
+        self.training.precision
     }
     fn schedule_mut(&mut self) -> &mut Cadence {
         &mut self.schedule

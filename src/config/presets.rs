@@ -3,6 +3,7 @@
 use super::{AugmentConfig, Cadence, MaskChoice, MaskConfig, RunConfig};
 use crate::error::{Error, Result};
 use crate::models::{DvaeConfig, DvaeNetwork, RelPos, VitConfig};
+use crate::ops::Precision;
 use crate::tasks::pretrain::PretrainRecipe;
 use crate::tasks::tokenizer::TokenizerRecipe;
 
@@ -110,6 +111,7 @@ fn nano() -> RunConfig {
             weight_decay: 0.05,
             betas: (0.9, 0.98),
             clip: 3.0,
+            precision: Precision::F32,
         },
         mask: MaskConfig {
             num_mask_patches: 25,
@@ -176,6 +178,7 @@ fn paper_size(
             weight_decay: 0.05,
             betas: (0.9, 0.999),
             clip: if depth > 12 { 1.0 } else { 3.0 },
+            precision: Precision::F32,
         },
         mask: MaskConfig {
             num_mask_patches: 75,

@@ -2,6 +2,7 @@
 
 use super::wrong;
 use crate::error::Result;
+use crate::ops::Precision;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,10 @@ pub trait TaskConfig: Serialize + DeserializeOwned + Clone {
     fn check(&self) -> Result<()>;
     /// Where pictures come from.
     fn data_choice(&self) -> DataChoice<'_>;
+    /// Precision of activations on a GPU.
+    fn precision(&self) -> Precision {
+        Precision::F32
+    }
     /// When things are written.
     fn schedule_mut(&mut self) -> &mut Cadence;
 }

@@ -37,7 +37,7 @@ enum Buffer<T> {
 impl<T: Real> Buffer<T> {
     fn new(dtype: DType, elements: usize) -> Self {
         match dtype {
-            DType::F32 => Buffer::Real(vec![T::ZERO; elements]),
+            DType::F32 | DType::F16 => Buffer::Real(vec![T::ZERO; elements]),
             DType::U32 => Buffer::Word(vec![0; elements]),
         }
     }

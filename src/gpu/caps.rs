@@ -61,6 +61,8 @@ pub struct Gpu {
     pub(super) lost: Arc<Lost>,
     info: AdapterInfo,
     caps: Caps,
+    /// Whether shaders can read and write pairs of halves as words.
+    halves: bool,
 }
 
 fn instance() -> wgpu::Instance {
@@ -192,9 +194,14 @@ impl Gpu {
             subgroup_size: if subgroups { raw.subgroup_min_size } else { 0 },
             f16: features.contains(wgpu::Features::SHADER_F16),
             int64: features.contains(wgpu::Features::SHADER_INT64),
+            cooperative: cooperative(adapter, features) && subgroups && raw.subgroup_min_size == 32,
+            half: false,
             products: [None; 4],
+            fusions: crate::ops::Fusions::ALL,
         };
-        Ok(Gpu { device, queue, lost: Arc::default(), info, caps })
+        let flags = adapter.get_downlevel_capabilities().flags;
+        let halves = caps.f16 || flags.contains(wgpu::DownlevelFlags::SHADER_F16_IN_F32);
+        Ok(Gpu { device, queue, lost: Arc::default(), info, caps, halves })
     }
 
     /// The adapter.
@@ -208,6 +215,16 @@ impl Gpu {
     /// The same device with other choices between variants of matrix products.
     pub fn with_products(mut self, products: crate::ops::Choices) -> Gpu {
         self.caps.products = products;
+        self
+    }
+    /// The same device with activations in half precision; `None` if its shaders cannot read halves.
+    pub fn with_half(mut self) -> Option<Gpu> {
+        self.caps.half = true;
+        self.halves.then_some(self)
+    }
+    /// The same device with other choices of what is joined to matrix products.
+    pub fn with_fusions(mut self, fusions: crate::ops::Fusions) -> Gpu {
+        self.caps.fusions = fusions;
         self
     }
     /// Whether it computes on the CPU.
@@ -229,6 +246,17 @@ impl Gpu {
     pub fn check(&self) -> Result<()> {
         self.lost.check()
     }
+}
+
+/// Whether a device multiplies f16 matrices of 16 × 16 with f32 sums. wgpu makes asking for the feature unsafe, so that only
+/// a host program's device has it (`Gpu::from_wgpu`).
+fn cooperative(adapter: &wgpu::Adapter, features: wgpu::Features) -> bool {
+    use wgpu::CooperativeScalarType::{F16, F32};
+    let fits = |c: &wgpu::CooperativeMatrixProperties| {
+        (c.m_size, c.n_size, c.k_size) == (16, 16, 16) && c.ab_type == F16 && c.cr_type == F32
+    };
+    let wanted = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
+    features.contains(wanted) && adapter.cooperative_matrix_properties().iter().any(fits)
 }
 
 fn choose<'a>(adapters: &'a [wgpu::Adapter], name: Option<&str>) -> Result<&'a wgpu::Adapter> {

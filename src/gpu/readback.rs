@@ -147,7 +147,8 @@ fn read_mapped(buffer: &wgpu::Buffer, parts: &[(u64, u64, DType)]) -> Result<Vec
         let bytes = view.get(at as usize..(at + bytes) as usize).unwrap_or_default();
         match dtype {
             DType::F32 => HostData::F32(bytemuck::pod_collect_to_vec(bytes)),
-            DType::U32 => HostData::U32(bytemuck::pod_collect_to_vec(bytes)),
+            // Halves are never outputs.
+            DType::U32 | DType::F16 => HostData::U32(bytemuck::pod_collect_to_vec(bytes)),
         }
     };
     Ok(parts.iter().map(part).collect())

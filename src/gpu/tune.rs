@@ -17,8 +17,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Largest L2-relative error of a variant that may be chosen.
+/// Largest L2-relative error of a variant that may be chosen, and that of one for half precision.
 const TOLERANCE: f64 = 1e-5;
+const HALF_TOLERANCE: f64 = 2e-3;
 /// Timed runs of each variant, in alternation.
 const ROUNDS: usize = 5;
 /// Another variant than the rule's must be faster by this factor: noise is not worth a change.
@@ -39,7 +40,8 @@ pub struct Timing {
 
 impl Timing {
     fn is_right(&self) -> bool {
-        self.error.is_some_and(|e| e <= TOLERANCE)
+        let rounds = self.variant == ProductVariant::Coop;
+        self.error.is_some_and(|e| e <= if rounds { HALF_TOLERANCE } else { TOLERANCE })
     }
 }
 
@@ -58,12 +60,13 @@ pub struct Tuning {
 fn candidates(caps: &Caps) -> Vec<ProductVariant> {
     let strips = caps.tier == Tier::Software;
     let fits = |v: &ProductVariant| matches!(v, ProductVariant::Strip { .. }) == strips;
-    ProductVariant::ALL.into_iter().filter(fits).collect()
+    ProductVariant::ALL.into_iter().filter(|v| fits(v) && v.runs_on(caps)).collect()
 }
 
 fn identity(gpu: &Gpu) -> String {
     let info = gpu.info();
-    format!("{}, {}, {}, version {}", info.name, info.backend, info.driver, env!("CARGO_PKG_VERSION"))
+    let half = if gpu.caps().half { ", f16" } else { "" };
+    format!("{}, {}, {}, version {}{half}", info.name, info.backend, info.driver, env!("CARGO_PKG_VERSION"))
 }
 
 /// Times all variants that fit the adapter's class.

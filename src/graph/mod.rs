@@ -267,6 +267,14 @@ impl Graph {
         Ok(outputs)
     }
 
+    /// Tells every value anew which node makes it, after nodes were taken out or put in.
+    pub(crate) fn renumber(&mut self) {
+        for (n, node) in self.nodes.iter().enumerate() {
+            for (o, v) in node.outputs.iter().enumerate() {
+                self.values[v.index()].source = Source::Node(n, o);
+            }
+        }
+    }
     /// Marks a value as readable by the host after a run.
     pub fn output(&mut self, name: &str, v: Var) {
         self.outputs.push((name.to_string(), v));

@@ -7,14 +7,31 @@ use std::fmt;
 /// Largest number of elements of one tensor (the planner's limit, reliability of 32-bit indices in WGSL).
 pub const MAX_ELEMENTS: u64 = 1 << 31;
 
-/// Element type of a tensor; both are four bytes wide on every device.
+/// Element type of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DType {
     /// Real numbers: f32 on devices, f64 in the reference session.
     F32,
+    /// Real numbers that the planner keeps in two bytes on a GPU; no model draws them (see `plan::half`).
+    F16,
     /// Ids, masks, counts and random keys.
     U32,
+}
+
+impl DType {
+    /// Bytes of an element on a GPU.
+    pub fn bytes(self) -> u64 {
+        if self == DType::F16 { 2 } else { 4 }
+    }
+    /// Name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            DType::F32 => "f32",
+            DType::F16 => "f16",
+            DType::U32 => "u32",
+        }
+    }
 }
 
 /// Shape and element type.
@@ -54,6 +71,14 @@ impl TensorType {
     pub fn word(shape: &[usize]) -> Result<Self> {
         Self::new(shape, DType::U32)
     }
+    /// The same numbers in two bytes each.
+    pub(crate) fn in_half(&self) -> Self {
+        TensorType { shape: self.shape.clone(), dtype: DType::F16 }
+    }
+    /// Whether the numbers take two bytes each.
+    pub fn is_half(&self) -> bool {
+        self.dtype == DType::F16
+    }
     /// The dimensions, outermost first.
     pub fn shape(&self) -> &[usize] {
         &self.shape
@@ -68,7 +93,7 @@ impl TensorType {
     }
     /// Bytes on a device.
     pub fn bytes(&self) -> u64 {
-        4 * self.elements() as u64
+        self.dtype.bytes() * self.elements() as u64
     }
     /// Size of the innermost dimension (1 for a scalar).
     pub fn cols(&self) -> usize {
@@ -99,7 +124,7 @@ impl TensorType {
 impl fmt::Display for TensorType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dims: Vec<String> = self.shape.iter().map(usize::to_string).collect();
-        write!(f, "{}[{}]", if self.dtype == DType::F32 { "f32" } else { "u32" }, dims.join(","))
+        write!(f, "{}[{}]", self.dtype.name(), dims.join(","))
     }
 }
 

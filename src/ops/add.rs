@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
 use super::units::vector;
-use super::{Caps, KernelCall, Kernels};
+use super::{Caps, Epilogue, KernelCall, Kernels};
 
 const CHUNK: usize = 8192;
 
@@ -112,6 +112,9 @@ impl Op for AddScaled {
         }
         Ok(())
     }
+    fn as_epilogue(&self, input: usize) -> Option<Epilogue> {
+        (input == 1 || self.s == 1.0).then_some(Epilogue::Add { s: self.s })
+    }
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         2 * inputs[0].elements() as u64
     }
@@ -152,10 +155,17 @@ impl Op for Scale {
         v.grads[0] = Some(scale(v.g, dy, self.s)?);
         Ok(())
     }
-    fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+    fn reads_half(&self, _: &Caps, _: usize, inputs: &[TensorType]) -> bool {
+        inputs[0].elements() % 4 == 0
+    }
+    fn writes_half(&self, _: &Caps, _: usize, inputs: &[TensorType]) -> bool {
+        inputs[0].elements() % 4 == 0
+    }
+    fn kernels(&self, _: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
         let n = inputs[0].elements();
         let vec = vector(&[n]);
         let call = KernelCall::new("add", "scale").writes(&[0]).reads(&[0]);
+        let call = call.half("Y_HALF", &outputs[0]).half("X_HALF", &inputs[0]);
         Ok(call.word(n / vec).float(self.s).each(n / vec, vec).into())
     }
     cpu_kernel!();

@@ -6,7 +6,7 @@
 use super::attention_grad::AttentionGrad;
 use super::units::vector;
 use super::{Args, Op, Vjp, arity, cpu_kernel, expect_shape};
-use super::{Caps, KernelCall, Kernels, Tier};
+use super::{Caps, DISPATCH_FLOPS, KernelCall, Kernels, Tier};
 use crate::cpu::{Mat, Real, par_chunks, par_chunks2, wide};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, TensorType, Var};
@@ -142,6 +142,24 @@ pub(crate) fn in_lanes(caps: &Caps) -> bool {
     caps.tier == Tier::Software && caps.subgroup_size == LANES as u32
 }
 
+/// Rows that a workgroup of `attention_tile.wgsl` holds, one an invocation.
+const TILE_ROWS: usize = 64;
+/// Workgroups that keep a GPU busy.
+const RUNS: usize = 512;
+/// Bytes of workgroup memory for a tile of the other side, a little less than WebGPU guarantees.
+const TILE_BYTES: usize = 12 << 10;
+
+/// Whether the kernels of `attention_tile.wgsl` are the ones for an adapter; heads must be narrow enough for registers.
+pub(crate) fn in_tiles(caps: &Caps, hd: usize) -> bool {
+    caps.tier == Tier::Hardware && hd <= 128
+}
+
+/// Whether the kernels for an adapter take q, k, v and what is mixed of them in half precision.
+pub(crate) fn takes_half(caps: &Caps, qkv: &TensorType, heads: usize) -> bool {
+    let hd = AttentionSize::of(qkv, heads).hd;
+    (in_lanes(caps) || in_tiles(caps, hd)) && hd % 4 == 0
+}
+
 impl AttentionSize {
     fn complete(
         &self,
@@ -158,7 +176,43 @@ impl AttentionSize {
             .define("TABLE", u32::from(spec.grid.is_some()))
             .words(&[self.batch, self.tokens, self.heads, gh, gw])
             .float(self.scale() as f32)
-            .words(&[heads.0, heads.1, images, self.tiles(), stride])
+            .words(&[heads.0, heads.1, images, self.tiles(), stride, 1])
+    }
+    /// Completes a dispatch of the tiles' kernels: `heads` are (first, number), and each workgroup goes through `images`.
+    pub(crate) fn in_tiles(
+        &self,
+        call: KernelCall,
+        spec: &AttentionSpec,
+        heads: (usize, usize),
+        images: usize,
+    ) -> KernelCall {
+        let tiles = self.tokens.div_ceil(TILE_ROWS);
+        // Two arrays; a power of two up to 32.
+        let fit = (TILE_BYTES / (8 * self.hd)).clamp(1, 32);
+        let keys = if fit.is_power_of_two() { fit } else { fit.next_power_of_two() / 2 };
+        let mut call = self.complete(call, spec, heads, images, self.tokens);
+        let at = call.params.len() - 3;
+        call.params[at] = tiles as u32;
+        call.define("WG", TILE_ROWS as u32)
+            .define("KEYS", keys as u32)
+            .groups(self.batch.div_ceil(images) * heads.1 * tiles)
+    }
+    /// Groups of heads, (first, number), of one dispatch each: `terms` products of a query and a key row for each pair
+    /// stay within the work of a dispatch, and no more than `most` heads.
+    pub(crate) fn head_groups(&self, terms: u64, most: usize) -> Vec<(usize, usize)> {
+        let fit = (DISPATCH_FLOPS / self.flops(terms, 1).max(1)) as usize;
+        let group = fit.min(most).clamp(1, self.heads);
+        (0..self.heads).step_by(group).map(|first| (first, group.min(self.heads - first))).collect()
+    }
+    /// FLOPs of `terms` products for each pair of tokens of some heads.
+    pub(crate) fn flops(&self, terms: u64, heads: usize) -> u64 {
+        2 * terms * (self.batch * self.tokens * self.tokens) as u64 * (heads * self.hd) as u64
+    }
+    /// Images that one workgroup goes through when the gradient of the table is summed over them: few enough groups to
+    /// keep the map small, enough to keep a GPU busy.
+    pub(crate) fn images_of_run(&self) -> usize {
+        let groups = self.heads * self.tokens.div_ceil(TILE_ROWS);
+        self.batch.div_ceil(RUNS.div_ceil(groups).clamp(1, self.batch))
     }
     /// Groups of eight tokens.
     pub(crate) fn tiles(&self) -> usize {
@@ -289,15 +343,34 @@ impl Op for Attention {
         }
         Ok(())
     }
-    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
         let s = AttentionSize::of(&inputs[0], self.spec.heads);
-        let shader = if in_lanes(caps) { "attention_lanes" } else { "attention" };
+        let shader = match () {
+            () if in_lanes(caps) => "attention_lanes",
+            () if in_tiles(caps, s.hd) => "attention_tile",
+            () => "attention",
+        };
         let call = KernelCall::new(shader, "forward").writes(&[0, 1]).reads(&[0]);
+        let call = call.half("QKV_HALF", &inputs[0]).half("OUT_HALF", &outputs[0]);
         let call = with_table(call, &self.spec, 1);
-        Ok(match in_lanes(caps) {
-            true => s.lanes(caps, call, &self.spec, (0, s.heads), 1).into(),
-            false => s.dispatch(call, &self.spec, s.rows(), (0, 0), 0).into(),
-        })
+        let calls = match shader {
+            "attention_lanes" => vec![s.lanes(caps, call, &self.spec, (0, s.heads), 1)],
+            "attention_tile" => {
+                let call = call.define("QKV_AT", 2);
+                let groups = s.head_groups(2, s.heads).into_iter();
+                groups
+                    .map(|heads| s.in_tiles(call.clone(), &self.spec, heads, 1).work(s.flops(2, heads.1)))
+                    .collect()
+            }
+            _ => vec![s.dispatch(call, &self.spec, s.rows(), (0, 0), 0)],
+        };
+        Ok(Kernels { calls, scratch: vec![] })
+    }
+    fn reads_half(&self, caps: &Caps, input: usize, inputs: &[TensorType]) -> bool {
+        input == 0 && takes_half(caps, &inputs[0], self.spec.heads)
+    }
+    fn writes_half(&self, caps: &Caps, output: usize, inputs: &[TensorType]) -> bool {
+        output == 0 && takes_half(caps, &inputs[0], self.spec.heads)
     }
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         let s = AttentionSize::of(&inputs[0], self.spec.heads);

@@ -3,7 +3,7 @@
 //! With P = exp(S − lse), dP = dO·Vᵀ and δ = Σ dO⊙O per row: dS = P⊙(dP − δ), dV = Pᵀ·dO, dQ = scale·dS·K,
 //! dK = scale·dSᵀ·Q, and each row of the bias table gathers its dS over images and token pairs in a fixed order.
 
-use super::attention::{AttentionSize, AttentionSpec, in_lanes, scores, with_table};
+use super::attention::{AttentionSize, AttentionSpec, in_lanes, in_tiles, scores, takes_half, with_table};
 use super::{Access, Arg, Caps, KernelCall, Kernels};
 use super::{Args, Op, arity, cpu_kernel, expect_elements};
 use crate::cpu::{Mat, Real, par_map, wide};
@@ -37,6 +37,45 @@ impl AttentionGrad {
         let call = KernelCall::new("attention_table", "table").writes(&[1]).bind(SUMS, Access::Read);
         s.dispatch(call, &self.spec, self.spec.table_rows() * heads.1, heads, stride)
     }
+    /// The passes over queries and over keys, in the precision of what they bind.
+    fn passes(&self, shader: &'static str, inputs: &[TensorType], output: &TensorType) -> [KernelCall; 2] {
+        let halves = |call: KernelCall| {
+            let call = call.half("QKV_HALF", &inputs[1]).half("DO_HALF", &inputs[0]);
+            call.half("O_HALF", &inputs[2]).half("OUT_HALF", output)
+        };
+        let queries = KernelCall::new(shader, "queries").writes(&[0]).bind(DELTA, Access::Write);
+        let queries = with_table(halves(queries).reads(&[0, 1, 3, 2]), &self.spec, 4);
+        let keys = KernelCall::new(shader, "keys").writes(&[0]).bind(DELTA, Access::Read);
+        [queries, with_table(halves(keys).reads(&[0, 1, 3]), &self.spec, 4)]
+    }
+    /// The kernels of `attention_tile.wgsl`; with a table each workgroup of the pass over the queries sums a run of
+    /// images into a map of its own.
+    fn tile_kernels(&self, s: &AttentionSize, [queries, keys]: [KernelCall; 2]) -> Result<Kernels> {
+        let mut kernels = Kernels { calls: vec![], scratch: vec![TensorType::real(&[s.rows()])?] };
+        if self.spec.grid.is_some() {
+            let images = s.images_of_run();
+            let parts = s.batch.div_ceil(images);
+            let groups = s.head_groups(3, (SUMS_BYTES / 4 / (parts * s.tokens * s.tokens)).max(1));
+            kernels.scratch.push(TensorType::real(&[parts, groups[0].1, s.tokens, s.tokens])?);
+            for heads in groups {
+                let call = queries.clone().bind(SUMS, Access::Write).define("QKV_AT", 3);
+                kernels.calls.push(s.in_tiles(call, &self.spec, heads, images).work(s.flops(3, heads.1)));
+                let mut table = self.table_call(s, heads, s.tokens).define("BY_KEY", 1);
+                table.params.pop();
+                let cells = (parts * heads.1 * s.tokens * s.tokens) as u64;
+                kernels.calls.push(table.word(parts).work(cells));
+            }
+        } else {
+            let call = queries.define("QKV_AT", 3);
+            for heads in s.head_groups(3, s.heads) {
+                kernels.calls.push(s.in_tiles(call.clone(), &self.spec, heads, 1).work(s.flops(3, heads.1)));
+            }
+        }
+        for heads in s.head_groups(4, s.heads) {
+            kernels.calls.push(s.in_tiles(keys.clone(), &self.spec, heads, 1).work(s.flops(4, heads.1)));
+        }
+        Ok(kernels)
+    }
     /// The table's gradient, a group of heads at a time.
     fn table_kernels(&self, s: &AttentionSize, kernels: &mut Kernels) -> Result<()> {
         let (groups, map) = self.head_groups(s, s.tokens)?;
@@ -51,10 +90,13 @@ impl AttentionGrad {
         Ok(())
     }
     /// The kernels of `attention_lanes.wgsl`; with a table the pass over the queries fills the map on its way.
-    fn lanes_kernels(&self, caps: &Caps, s: &AttentionSize) -> Result<Kernels> {
+    fn lanes_kernels(
+        &self,
+        caps: &Caps,
+        s: &AttentionSize,
+        [queries, keys]: [KernelCall; 2],
+    ) -> Result<Kernels> {
         let mut kernels = Kernels { calls: vec![], scratch: vec![TensorType::real(&[s.rows()])?] };
-        let queries = KernelCall::new("attention_lanes", "queries").writes(&[0]).bind(DELTA, Access::Write);
-        let queries = with_table(queries.reads(&[0, 1, 3, 2]), &self.spec, 4);
         if self.spec.grid.is_some() {
             let stride = s.map_stride(caps);
             let (groups, map) = self.head_groups(s, stride)?;
@@ -67,8 +109,6 @@ impl AttentionGrad {
         } else {
             kernels.calls.push(s.lanes(caps, queries, &self.spec, (0, s.heads), 1));
         }
-        let keys = KernelCall::new("attention_lanes", "keys").writes(&[0]).bind(DELTA, Access::Read);
-        let keys = with_table(keys.reads(&[0, 1, 3]), &self.spec, 4);
         kernels.calls.push(s.lanes(caps, keys, &self.spec, (0, s.heads), 1));
         Ok(kernels)
     }
@@ -230,15 +270,21 @@ impl Op for AttentionGrad {
         out.extend(inputs.get(4).cloned());
         Ok(out)
     }
-    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+    fn reads_half(&self, caps: &Caps, input: usize, inputs: &[TensorType]) -> bool {
+        input < 3 && takes_half(caps, &inputs[1], self.spec.heads)
+    }
+    fn writes_half(&self, caps: &Caps, output: usize, inputs: &[TensorType]) -> bool {
+        output == 0 && takes_half(caps, &inputs[1], self.spec.heads)
+    }
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
         let s = AttentionSize::of(&inputs[1], self.spec.heads);
         if in_lanes(caps) {
-            return self.lanes_kernels(caps, &s);
+            return self.lanes_kernels(caps, &s, self.passes("attention_lanes", inputs, &outputs[0]));
         }
-        let queries = KernelCall::new("attention_grad", "queries").writes(&[0]).bind(DELTA, Access::Write);
-        let queries = with_table(queries.reads(&[0, 1, 3, 2]), &self.spec, 4);
-        let keys = KernelCall::new("attention_grad", "keys").writes(&[0]).bind(DELTA, Access::Read);
-        let keys = with_table(keys.reads(&[0, 1, 3]), &self.spec, 4);
+        if in_tiles(caps, s.hd) {
+            return self.tile_kernels(&s, self.passes("attention_tile", inputs, &outputs[0]));
+        }
+        let [queries, keys] = self.passes("attention_grad", inputs, &outputs[0]);
         let mut kernels = Kernels {
             calls: vec![
                 s.dispatch(queries, &self.spec, s.rows(), (0, 0), 0),

@@ -29,6 +29,14 @@ pub(crate) const APPLIED: usize = 6;
 /// Steps skipped, in all and in a row.
 pub(crate) const SKIPPED: usize = 7;
 pub(crate) const SKIPPED_IN_A_ROW: usize = 8;
+/// Dynamic loss scale (0 before the first step) and steps taken since it last changed.
+pub(crate) const SCALE: usize = 9;
+pub(crate) const CALM: usize = 10;
+
+/// The first loss scale, the largest, and the steps after which it doubles: those that are usual in the field.
+const FIRST_SCALE: f32 = 65_536.0;
+const LARGEST_SCALE: f32 = 16_777_216.0;
+const CALM_STEPS: f32 = 2000.0;
 
 /// A control block as the host reads it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,6 +53,8 @@ pub struct Control {
     pub skipped: u64,
     /// Skipped without a good one in between.
     pub skipped_in_a_row: u64,
+    /// Factor of the next step's loss; `None` without loss scaling.
+    pub loss_scale: Option<f32>,
 }
 
 impl Control {
@@ -58,22 +68,71 @@ impl Control {
             steps: at(APPLIED) as u64,
             skipped: at(SKIPPED) as u64,
             skipped_in_a_row: at(SKIPPED_IN_A_ROW) as u64,
+            loss_scale: Some(at(SCALE)).filter(|s| *s > 0.0),
         }
     }
 }
 
 /// Finishes the control block where it lies. Operands: `control`, `hyper`.
+///
+/// With `scaled` the loss was multiplied with the block's loss scale, which halves after a step that is skipped and
+/// doubles after [`CALM_STEPS`] good ones.
 #[derive(Debug, Clone)]
-pub struct ClipControl;
+pub struct ClipControl {
+    /// Dynamic loss scaling.
+    pub scaled: bool,
+}
+
+/// The factor of a step's loss, `[1]`, from the control block.
+#[derive(Debug, Clone)]
+pub(crate) struct LossScale;
+
+fn scale_of<T: Real>(control: &[T]) -> T {
+    if control[SCALE] > T::ZERO { control[SCALE] } else { T::of(f64::from(FIRST_SCALE)) }
+}
+
+impl LossScale {
+    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
+        args.out(0)[0] = scale_of(args.real(0));
+    }
+}
+
+impl Op for LossScale {
+    fn name(&self) -> &'static str {
+        "loss_scale"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        arity(inputs, 1)?;
+        expect_elements("control", &inputs[0], CONTROL_LEN)?;
+        Ok(vec![TensorType::real(&[1])?])
+    }
+    fn differentiable(&self, _: usize) -> bool {
+        false
+    }
+    fn kernels(&self, _: &Caps, _: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        Ok(KernelCall::new("clip", "loss_scale").writes(&[0]).reads(&[0]).float(FIRST_SCALE).into())
+    }
+    cpu_kernel!();
+}
 
 impl ClipControl {
     fn run<T: Real>(&self, args: &mut Args<'_, T>) {
         let (hyper, c) = (args.real(1), args.out(0));
-        c[NORM] = c[NORM2].sqrt() * hyper[INV_SCALE];
+        let mut inverse = hyper[INV_SCALE];
+        if self.scaled {
+            let scale = scale_of(c);
+            inverse *= T::ONE / scale;
+            c[SCALE] = scale;
+        }
+        c[NORM] = c[NORM2].sqrt() * inverse;
         if !c[NORM].is_finite() {
             c[APPLY] = T::ZERO;
             c[SKIPPED] += T::ONE;
             c[SKIPPED_IN_A_ROW] += T::ONE;
+            if self.scaled {
+                c[SCALE] = (c[SCALE] * T::of(0.5)).max(T::ONE);
+                c[CALM] = T::ZERO;
+            }
             return;
         }
         c[APPLY] = T::ONE;
@@ -81,7 +140,16 @@ impl ClipControl {
         c[APPLIED] += T::ONE;
         let clip = hyper[CLIP] / (c[NORM] + T::of(1e-6));
         let factor = if hyper[CLIP] > T::ZERO && clip < T::ONE { clip } else { T::ONE };
-        c[FACTOR] = factor * hyper[INV_SCALE];
+        c[FACTOR] = factor * inverse;
+        if self.scaled {
+            c[CALM] += T::ONE;
+            if c[CALM] >= T::of(f64::from(CALM_STEPS)) {
+                let double = c[SCALE] * T::of(2.0);
+                let largest = T::of(f64::from(LARGEST_SCALE));
+                c[SCALE] = if double < largest { double } else { largest };
+                c[CALM] = T::ZERO;
+            }
+        }
         c[CORRECTION1] += (T::ONE - c[CORRECTION1]) * hyper[BETA1_C];
         c[CORRECTION2] += (T::ONE - c[CORRECTION2]) * hyper[BETA2_C];
     }
@@ -101,7 +169,11 @@ impl Op for ClipControl {
         &[(0, 0)]
     }
     fn kernels(&self, _: &Caps, _: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
-        Ok(KernelCall::new("clip", "clip").writes(&[0]).reads(&[1]).into())
+        let call = KernelCall::new("clip", "clip").writes(&[0]).reads(&[1]);
+        if !self.scaled {
+            return Ok(call.into());
+        }
+        Ok(call.define("SCALED", 1).float(FIRST_SCALE).float(LARGEST_SCALE).float(CALM_STEPS).into())
     }
     cpu_kernel!();
 }
@@ -120,6 +192,15 @@ pub(crate) fn samples(b: &mut super::samples::Builder) {
         (Head(f32::INFINITY), Uniform(0.1, 0.9)),
         (Constant(0.0), Uniform(0.1, 0.9)),
     ] {
-        b.add(ClipControl, &[(&[CONTROL_LEN], control), (&[HYPER_LEN], hyper)]);
+        for scaled in [false, true] {
+            b.add(ClipControl { scaled }, &[(&[CONTROL_LEN], control), (&[HYPER_LEN], hyper)]);
+        }
+    }
+    // The first step, one that doubles the scale, and one at the largest.
+    for control in [Constant(0.0), Constant(2500.0), Constant(LARGEST_SCALE)] {
+        b.add(ClipControl { scaled: true }, &[(&[CONTROL_LEN], control), (&[HYPER_LEN], Uniform(0.1, 0.9))]);
+    }
+    for control in [Constant(0.0), Uniform(1.0, 9.0), Constant(1024.0)] {
+        b.add(LossScale, &[(&[CONTROL_LEN], control)]);
     }
 }

@@ -6,7 +6,7 @@
 
 use super::gemm::{Gemm, Matrix};
 use super::units::vector;
-use super::{Access, Arg, Caps, KernelCall, Kernels, Tier};
+use super::{Access, Arg, Caps, Ending, KernelCall, Kernels, Product, Tier};
 use super::{Args, Op, Vjp, arity, col_sum, cpu_kernel, expect_elements, linear};
 use crate::cpu::{ConvShape, Real, par_chunks, par_map, par_rows};
 use crate::error::{Error, Result};
@@ -155,7 +155,13 @@ impl ConvSize {
         call.words(&[n, o, c, taps]).each(n, 1)
     }
     /// The product of gathered rows and weights packed as `[taps, o]`.
-    fn convolve_calls(&self, caps: &Caps, pack: KernelCall, bias: Option<usize>) -> Result<Kernels> {
+    fn convolve_calls(
+        &self,
+        caps: &Caps,
+        pack: KernelCall,
+        bias: Option<usize>,
+        ending: Option<&Ending>,
+    ) -> Result<Kernels> {
         let mut kernels = self.kernels()?;
         kernels.calls.push(pack);
         for (first, count) in self.chunks() {
@@ -169,6 +175,7 @@ impl ConvSize {
                 c: Matrix::new(Arg::Out(0), self.o).at(first * self.o),
                 bias: bias.map(|b| (Arg::In(b), 0)),
                 accumulate: false,
+                ending,
             };
             gemm.draw(caps, &mut kernels)?;
         }
@@ -223,11 +230,26 @@ impl Op for Conv2d {
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         Self::size(inputs).flops()
     }
-    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
-        let s = Self::size(inputs);
-        s.convolve_calls(caps, s.weights_call("pack", PACKED, Arg::In(1), s.o, s.c), Some(2))
+    fn as_product(&self) -> Option<&dyn Product> {
+        Some(self)
+    }
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
+        self.kernels_ending(caps, inputs, &outputs[0], None)
     }
     cpu_kernel!();
+}
+
+impl Product for Conv2d {
+    fn kernels_ending(
+        &self,
+        caps: &Caps,
+        inputs: &[TensorType],
+        _: &TensorType,
+        ending: Option<&Ending>,
+    ) -> Result<Kernels> {
+        let s = Self::size(inputs);
+        s.convolve_calls(caps, s.weights_call("pack", PACKED, Arg::In(1), s.o, s.c), Some(2), ending)
+    }
 }
 
 impl Conv2dGradInput {
@@ -256,12 +278,27 @@ impl Op for Conv2dGradInput {
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         Self::size(inputs).flops()
     }
-    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
-        // The mirrored convolution has `c` input and `o` output channels; the stored weights are [c, o, k, k].
-        let s = Self::size(inputs);
-        s.convolve_calls(caps, s.weights_call("flip", PACKED, Arg::In(1), s.c, s.o), None)
+    fn as_product(&self) -> Option<&dyn Product> {
+        Some(self)
+    }
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
+        self.kernels_ending(caps, inputs, &outputs[0], None)
     }
     cpu_kernel!();
+}
+
+impl Product for Conv2dGradInput {
+    fn kernels_ending(
+        &self,
+        caps: &Caps,
+        inputs: &[TensorType],
+        _: &TensorType,
+        ending: Option<&Ending>,
+    ) -> Result<Kernels> {
+        // The mirrored convolution has `c` input and `o` output channels; the stored weights are [c, o, k, k].
+        let s = Self::size(inputs);
+        s.convolve_calls(caps, s.weights_call("flip", PACKED, Arg::In(1), s.c, s.o), None, ending)
+    }
 }
 
 impl Conv2dGradWeight {
@@ -323,6 +360,7 @@ impl Op for Conv2dGradWeight {
                 c: Matrix::new(PACKED, s.taps()),
                 bias: None,
                 accumulate: first > 0,
+                ending: None,
             };
             gemm.draw(caps, &mut kernels)?;
         }

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
 use super::units::vector;
-use super::{Caps, KernelCall, Kernels};
+use super::{Caps, Epilogue, KernelCall, Kernels};
 
 const CHUNK: usize = 4096;
 
@@ -69,13 +69,23 @@ impl Op for Gelu {
         v.grads[0] = Some(v.g.apply(GeluGrad, &[dy, v.inputs[0]])?);
         Ok(())
     }
+    fn reads_half(&self, _: &Caps, _: usize, inputs: &[TensorType]) -> bool {
+        inputs[0].elements() % 4 == 0
+    }
+    fn writes_half(&self, _: &Caps, _: usize, inputs: &[TensorType]) -> bool {
+        inputs[0].elements() % 4 == 0
+    }
+    fn as_epilogue(&self, _: usize) -> Option<Epilogue> {
+        Some(Epilogue::Gelu)
+    }
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         20 * inputs[0].elements() as u64
     }
-    fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+    fn kernels(&self, _: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
         let n = inputs[0].elements();
         let vec = vector(&[n]);
         let call = KernelCall::new("gelu", "forward").writes(&[0]).reads(&[0]);
+        let call = call.half("Y_HALF", &outputs[0]).half("X_HALF", &inputs[0]);
         Ok(call.word(n / vec).each(n / vec, vec).into())
     }
     cpu_kernel!();
@@ -97,13 +107,23 @@ impl Op for GeluGrad {
         expect_elements("cotangent", &inputs[0], inputs[1].elements())?;
         Ok(vec![inputs[1].clone()])
     }
+    fn reads_half(&self, _: &Caps, _: usize, inputs: &[TensorType]) -> bool {
+        inputs[0].elements() % 4 == 0
+    }
+    fn writes_half(&self, _: &Caps, _: usize, inputs: &[TensorType]) -> bool {
+        inputs[0].elements() % 4 == 0
+    }
+    fn as_epilogue(&self, input: usize) -> Option<Epilogue> {
+        (input == 0).then_some(Epilogue::GeluSlope)
+    }
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         30 * inputs[0].elements() as u64
     }
-    fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+    fn kernels(&self, _: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
         let n = inputs[0].elements();
         let vec = vector(&[n]);
         let call = KernelCall::new("gelu", "grad").writes(&[0]).reads(&[1, 0]);
+        let call = call.half("Y_HALF", &outputs[0]).half("X_HALF", &inputs[1]).half("DY_HALF", &inputs[0]);
         Ok(call.word(n / vec).each(n / vec, vec).into())
     }
     cpu_kernel!();

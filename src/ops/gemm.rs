@@ -4,7 +4,7 @@
 //! convolutions share the choice and the shaders' inner loops.
 
 use super::product::ProductVariant as Variant;
-use super::{Access, Arg, Caps, KernelCall, Kernels};
+use super::{Access, Arg, Caps, DISPATCH_FLOPS, Ending, KernelCall, Kernels, Tier};
 use crate::error::Result;
 use crate::graph::TensorType;
 
@@ -18,11 +18,13 @@ pub(crate) struct Matrix {
     pub at: usize,
     /// Stored the other way round.
     pub transposed: bool,
+    /// Kept in half precision.
+    pub half: bool,
 }
 
 /// `C[m,n] = A[m,k]·B[k,n] (+ bias[n]) (+ C)`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Gemm {
+pub(crate) struct Gemm<'a> {
     pub m: usize,
     pub n: usize,
     pub k: usize,
@@ -33,15 +35,24 @@ pub(crate) struct Gemm {
     pub bias: Option<(Arg, usize)>,
     /// Add to what `c` holds.
     pub accumulate: bool,
+    /// What the elements go through before they are stored; `c` is then a whole tensor of rows of `n`.
+    pub ending: Option<&'a Ending>,
 }
+
+/// Rows and columns that a large product is cut at are multiples of this, so that no tile is cut.
+const CUT: usize = 128;
 
 impl Matrix {
     /// A matrix with the given columns in storage, from its first element.
     pub(crate) fn new(arg: Arg, stride: usize) -> Self {
-        Matrix { arg, stride, at: 0, transposed: false }
+        Matrix { arg, stride, at: 0, transposed: false, half: false }
     }
     pub(crate) fn transposed(self, transposed: bool) -> Self {
         Matrix { transposed, ..self }
+    }
+    /// In the precision of a type.
+    pub(crate) fn of(self, ty: &TensorType) -> Self {
+        Matrix { half: ty.is_half(), ..self }
     }
     pub(crate) fn at(self, at: usize) -> Self {
         Matrix { at, ..self }
@@ -52,13 +63,43 @@ impl Matrix {
     }
 }
 
-impl Gemm {
+impl Gemm<'_> {
     /// Appends the dispatches.
     ///
     /// # Errors
     /// If the parts of a split product are impossibly large.
     pub(crate) fn draw(&self, caps: &Caps, kernels: &mut Kernels) -> Result<()> {
+        if let Some([first, second]) = self.halves(caps) {
+            first.draw(caps, kernels)?;
+            return second.draw(caps, kernels);
+        }
         self.draw_as(Variant::choose(caps, self.m, self.n), caps, kernels)
+    }
+    fn flops(&self) -> u64 {
+        2 * (self.m * self.n) as u64 * self.k as u64
+    }
+    /// The product as two of about half the rows or columns, if it is too much for one dispatch of a GPU.
+    fn halves(&self, caps: &Caps) -> Option<[Self; 2]> {
+        let whole_tiles = |size: usize| (size / 2).next_multiple_of(CUT);
+        let (rows, columns) = (whole_tiles(self.m), whole_tiles(self.n));
+        if caps.tier != Tier::Hardware || self.flops() <= DISPATCH_FLOPS {
+            return None;
+        }
+        let (a, b, c) = (self.a, self.b, self.c);
+        // An ending may read a row of its own by column, so that only rows are cut.
+        if (self.m >= self.n || self.ending.is_some()) && rows < self.m {
+            let skip = rows * if a.transposed { 1 } else { a.stride };
+            let rest =
+                Gemm { m: self.m - rows, a: a.at(a.at + skip), c: c.at(c.at + rows * c.stride), ..*self };
+            return Some([Gemm { m: rows, ..*self }, rest]);
+        }
+        (columns < self.n && self.ending.is_none()).then(|| {
+            let skip = columns * if b.transposed { b.stride } else { 1 };
+            let bias = self.bias.map(|(arg, at)| (arg, at + columns));
+            let c = c.at(c.at + columns);
+            let rest = Gemm { n: self.n - columns, b: b.at(b.at + skip), c, bias, ..*self };
+            [Gemm { n: columns, ..*self }, rest]
+        })
     }
     fn draw_as(&self, variant: Variant, caps: &Caps, kernels: &mut Kernels) -> Result<()> {
         let Gemm { m, n, .. } = *self;
@@ -70,19 +111,24 @@ impl Gemm {
         }
         let scratch = Arg::Scratch(kernels.scratch.len());
         kernels.scratch.push(TensorType::real(&[parts, m, n])?);
-        let part = Gemm { c: Matrix::new(scratch, n), bias: None, accumulate: false, ..*self };
+        let part = Gemm { c: Matrix::new(scratch, n), bias: None, accumulate: false, ending: None, ..*self };
         kernels.calls.push(part.product(variant, caps, chunk));
         let mut sum = KernelCall::new("matmul_sum", "main").bind(scratch, Access::Read);
         if let Some((bias, _)) = self.bias {
             sum = sum.bind(bias, Access::Read);
         }
+        let bias_at = self.bias.map_or(0, |b| b.1);
+        let vec = if self.c.in_fours(n) && bias_at % 4 == 0 { 4 } else { 1 };
         let sum = sum
             .bind(self.c.arg, Access::Write)
             .define("BIAS", u32::from(self.bias.is_some()))
             .define("ACCUMULATE", u32::from(self.accumulate))
-            .words(&[m, n, self.c.stride, self.c.at, parts, self.bias.map_or(0, |b| b.1)])
-            .over(m * n, 64);
-        kernels.calls.push(sum);
+            .define("C_HALF", u32::from(self.c.half))
+            .define("VEC", u32::from(vec == 4))
+            .words(&[m, n / vec, self.c.stride / vec, self.c.at / vec, parts, bias_at / vec])
+            .over(m * n / vec, 64)
+            .work((parts * m * n) as u64);
+        kernels.calls.push(self.ending.map_or(sum.clone(), |e| e.end(sum)));
         Ok(())
     }
     fn product(&self, variant: Variant, caps: &Caps, chunk: usize) -> KernelCall {
@@ -100,9 +146,8 @@ impl Gemm {
         let (a_len, b_len) = (if g.a.transposed { g.m } else { g.k }, if g.b.transposed { g.k } else { g.n });
         let tile = variant.tile();
         let (tiles_m, tiles_n) = (g.m.div_ceil(tile.0), g.n.div_ceil(tile.1));
-        let shader = if matches!(variant, Variant::Tile { .. }) { "matmul_tile" } else { "matmul" };
         let mut call =
-            KernelCall::new(shader, "main").bind(g.a.arg, Access::Read).bind(g.b.arg, Access::Read);
+            KernelCall::new(variant.shader(), "main").bind(g.a.arg, Access::Read).bind(g.b.arg, Access::Read);
         if let Some((bias, _)) = g.bias {
             call = call.bind(bias, Access::Read);
         }
@@ -114,12 +159,17 @@ impl Gemm {
             .define("A_VEC", u32::from(g.a.in_fours(a_len)))
             .define("B_VEC", u32::from(g.b.in_fours(b_len)))
             .define("C_VEC", u32::from(c_vec))
+            .define("A_HALF", u32::from(g.a.half))
+            .define("B_HALF", u32::from(g.b.half))
+            .define("C_HALF", u32::from(g.c.half))
+            .define("VEC", u32::from(c_vec))
             .define("K_TAIL", u32::from(g.k % variant.step() != 0))
             .define("BIAS", u32::from(g.bias.is_some()))
             .define("ACCUMULATE", u32::from(g.accumulate))
             .words(&[g.m, g.n, g.k, g.a.stride, g.b.stride, g.c.stride, g.a.at, g.b.at, g.c.at])
             .words(&[tiles_m, tiles_n, chunk, g.bias.map_or(0, |b| b.1)])
-            .groups(tiles_m * tiles_n * g.k.div_ceil(chunk));
-        variant.define(call, caps)
+            .groups(tiles_m * tiles_n * g.k.div_ceil(chunk))
+            .work(self.flops());
+        variant.define(self.ending.map_or(call.clone(), |e| e.end(call)), caps)
     }
 }

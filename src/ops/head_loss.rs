@@ -87,7 +87,7 @@ impl HeadSize {
         (0..m).step_by(chunk).map(move |first| (first, chunk.min(m - first)))
     }
     /// Logits of a chunk; `x`, `w`, `b` are the operands of these numbers.
-    fn logits(&self, (first, count): (usize, usize), [x, w, b]: [usize; 3]) -> Gemm {
+    fn logits(&self, (first, count): (usize, usize), [x, w, b]: [usize; 3]) -> Gemm<'static> {
         Gemm {
             m: count,
             n: self.v,
@@ -97,6 +97,7 @@ impl HeadSize {
             c: Matrix::new(LOGITS, self.v),
             bias: Some((Arg::In(b), 0)),
             accumulate: false,
+            ending: None,
         }
     }
     fn words(&self, call: KernelCall, (first, count): (usize, usize)) -> KernelCall {
@@ -234,6 +235,7 @@ impl Op for HeadLossGrad {
                 c: Matrix::new(Arg::Out(0), s.d).at(first * s.d),
                 bias: None,
                 accumulate: false,
+                ending: None,
             };
             dx.draw(caps, &mut kernels)?;
             let dw = Gemm {
@@ -245,6 +247,7 @@ impl Op for HeadLossGrad {
                 c: Matrix::new(Arg::Out(1), s.d),
                 bias: None,
                 accumulate: first > 0,
+                ending: None,
             };
             dw.draw(caps, &mut kernels)?;
             let vec = vector(&[s.v]);

@@ -12,6 +12,10 @@ pub enum Access {
     Write,
 }
 
+/// Floating-point operations of one dispatch on a GPU, and of one submit: a few milliseconds on a fast GPU, well under a
+/// display's watchdog on a slow one. Larger products and attentions are cut into several dispatches.
+pub const DISPATCH_FLOPS: u64 = 20_000_000_000;
+
 /// What a binding refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Arg {
@@ -41,12 +45,22 @@ pub struct KernelCall {
     pub params: Vec<u32>,
     /// Workgroups.
     pub grid: Grid,
+    /// Floating-point operations, where the dispatch knows them better than its op; 0 = an equal share of the op's.
+    pub flops: u64,
 }
 
 impl KernelCall {
     /// A call without bindings; add them with the methods below.
     pub fn new(shader: &'static str, entry: &'static str) -> Self {
-        KernelCall { shader, entry, defines: vec![], bindings: vec![], params: vec![], grid: [1, 1, 1] }
+        KernelCall {
+            shader,
+            entry,
+            defines: vec![],
+            bindings: vec![],
+            params: vec![],
+            grid: [1, 1, 1],
+            flops: 0,
+        }
     }
     /// Adds operands read by the kernel.
     pub fn reads(mut self, ins: &[usize]) -> Self {
@@ -68,6 +82,10 @@ impl KernelCall {
         self.defines.push((name, value));
         self
     }
+    /// Marks an operand or result that is kept in half precision.
+    pub(crate) fn half(self, name: &'static str, ty: &TensorType) -> Self {
+        if ty.is_half() { self.define(name, 1) } else { self }
+    }
     /// Adds a word to the uniform block.
     pub fn word(mut self, value: usize) -> Self {
         self.params.push(value as u32);
@@ -81,6 +99,11 @@ impl KernelCall {
     /// Adds a real constant to the uniform block.
     pub fn float(mut self, value: f32) -> Self {
         self.params.push(value.to_bits());
+        self
+    }
+    /// Sets the work.
+    pub(crate) fn work(mut self, flops: u64) -> Self {
+        self.flops = flops;
         self
     }
     /// Sets the grid.
@@ -117,6 +140,29 @@ impl From<KernelCall> for Kernels {
     }
 }
 
+/// Precision of activations and of the operands of matrix products on a GPU. Parameters, statistics, losses and the
+/// optimiser are in f32 either way, and so are sums.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// 16 bits, with dynamic loss scaling.
+    F16,
+}
+
+impl std::str::FromStr for Precision {
+    type Err = crate::error::Error;
+    fn from_str(name: &str) -> crate::error::Result<Self> {
+        match name {
+            "f32" => Ok(Precision::F32),
+            "f16" => Ok(Precision::F16),
+            _ => Err(crate::error::Error::config("no such precision").expected("f32 or f16").got(name)),
+        }
+    }
+}
+
 /// Class of adapter, which decides between kernel variants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Tier {
@@ -145,8 +191,14 @@ pub struct Caps {
     pub int64: bool,
     /// 16-bit floats in shaders.
     pub f16: bool,
+    /// Cooperative matrices of 16 × 16 with f16 operands and f32 sums, and subgroups of 32.
+    pub cooperative: bool,
+    /// Activations and the operands of matrix products are kept in half precision (chosen by the user).
+    pub half: bool,
     /// Variants of matrix products chosen for the adapter, by class of shapes.
     pub products: super::Choices,
+    /// What is joined to matrix products.
+    pub fusions: super::Fusions,
 }
 
 impl Caps {
@@ -160,11 +212,15 @@ impl Caps {
             subgroup_size: 0,
             int64: false,
             f16: false,
+            cooperative: false,
+            half: false,
             products: [None; 4],
+            fusions: super::Fusions::ALL,
         }
     }
-    /// The CPU session: no kernels, pages of up to 1 GiB.
+    /// The CPU session: no kernels, nothing joined, pages of up to 1 GiB.
     pub fn cpu() -> Self {
-        Caps { max_binding: 1 << 30, max_buffer: 1 << 30, ..Self::guaranteed(Tier::Cpu) }
+        let fusions = super::Fusions::NONE;
+        Caps { max_binding: 1 << 30, max_buffer: 1 << 30, fusions, ..Self::guaranteed(Tier::Cpu) }
     }
 }

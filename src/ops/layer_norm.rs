@@ -119,13 +119,17 @@ impl Op for LayerNorm {
         }
         Ok(())
     }
+    fn writes_half(&self, _: &Caps, output: usize, inputs: &[TensorType]) -> bool {
+        output == 0 && inputs[0].cols() % 4 == 0
+    }
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         8 * inputs[0].elements() as u64
     }
-    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
         let (rows, cols) = (inputs[0].rows(), inputs[0].cols());
         let vec = vector(&[cols]);
         let call = KernelCall::new("layer_norm", "forward").writes(&[0, 1]).reads(&[0, 1, 2]);
+        let call = call.half("Y_HALF", &outputs[0]);
         let call = call.words(&[rows, cols / vec]).float((1.0 / cols as f64) as f32).float(self.eps);
         Ok(call.rows(caps, rows, cols / vec, vec).into())
     }
@@ -154,6 +158,9 @@ impl Op for LayerNormGradInput {
         expect_elements("stats", &inputs[3], 2 * inputs[1].rows())?;
         Ok(vec![inputs[1].clone()])
     }
+    fn reads_half(&self, _: &Caps, input: usize, inputs: &[TensorType]) -> bool {
+        input == 0 && inputs[1].cols() % 4 == 0
+    }
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         12 * inputs[0].elements() as u64
     }
@@ -161,6 +168,7 @@ impl Op for LayerNormGradInput {
         let (rows, cols) = (inputs[1].rows(), inputs[1].cols());
         let vec = vector(&[cols]);
         let call = KernelCall::new("layer_norm", "grad_input").writes(&[0]).reads(&[0, 1, 2, 3]);
+        let call = call.half("DY_HALF", &inputs[0]);
         let call = call.words(&[rows, cols / vec]).float((1.0 / cols as f64) as f32);
         Ok(call.rows(caps, rows, cols / vec, vec).into())
     }
@@ -200,6 +208,9 @@ impl Op for LayerNormGradParams {
         expect_elements("gamma", &out, inputs[1].cols())?;
         Ok(vec![out.clone(), out])
     }
+    fn reads_half(&self, _: &Caps, input: usize, inputs: &[TensorType]) -> bool {
+        input == 0 && inputs[1].cols() % 4 == 0
+    }
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         6 * inputs[0].elements() as u64
     }
@@ -209,7 +220,7 @@ impl Op for LayerNormGradParams {
         let mut kernels = Kernels::default();
         sum_blocks(&mut kernels, blocks, cols, &[Arg::Out(0), Arg::Out(1)], |to| {
             let n = blocks * cols / vec;
-            let call = KernelCall::new("layer_norm", "grad_params");
+            let call = KernelCall::new("layer_norm", "grad_params").half("DY_HALF", &inputs[0]);
             let call = call.bind(to[0], Access::Write).bind(to[1], Access::Write).reads(&[0, 1, 2]);
             call.words(&[n, rows, cols / vec, block]).each(n, vec)
         })?;

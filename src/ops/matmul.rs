@@ -3,7 +3,7 @@
 //! `c[m,n] = A[m,k]·B[k,n] (+ bias[n])`, where A is stored `[k,m]` if `ta` and B `[n,k]` if `tb`.
 
 use super::gemm::{Gemm, Matrix};
-use super::{Arg, Caps, Kernels};
+use super::{Arg, Caps, Ending, Kernels, Product};
 use super::{Args, Op, Vjp, arity, col_sum, cpu_kernel, expect_elements};
 use crate::cpu::{Mat, Real};
 use crate::error::{Error, Result};
@@ -118,26 +118,54 @@ impl Op for Matmul {
         }
         Ok(())
     }
-    fn kernels(&self, caps: &Caps, _: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+    fn reads_half(&self, _: &Caps, input: usize, _: &[TensorType]) -> bool {
+        let columns = match input {
+            0 if self.ta => self.m,
+            1 if !self.tb => self.n,
+            0 | 1 => self.k,
+            _ => return false,
+        };
+        columns % 4 == 0
+    }
+    fn writes_half(&self, _: &Caps, _: usize, _: &[TensorType]) -> bool {
+        self.n % 4 == 0
+    }
+    fn as_product(&self) -> Option<&dyn Product> {
+        Some(self)
+    }
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
+        self.kernels_ending(caps, inputs, &outputs[0], None)
+    }
+    fn flops(&self, _: &[TensorType], _: &[TensorType]) -> u64 {
+        2 * (self.m * self.n) as u64 * self.k as u64
+    }
+    cpu_kernel!();
+}
+
+impl Product for Matmul {
+    fn kernels_ending(
+        &self,
+        caps: &Caps,
+        inputs: &[TensorType],
+        output: &TensorType,
+        ending: Option<&Ending>,
+    ) -> Result<Kernels> {
         let Matmul { m, n, k, ta, tb, .. } = *self;
         let mut kernels = Kernels::default();
         let gemm = Gemm {
             m,
             n,
             k,
-            a: Matrix::new(Arg::In(0), if ta { m } else { k }).transposed(ta),
-            b: Matrix::new(Arg::In(1), if tb { k } else { n }).transposed(tb),
-            c: Matrix::new(Arg::Out(0), n),
+            a: Matrix::new(Arg::In(0), if ta { m } else { k }).transposed(ta).of(&inputs[0]),
+            b: Matrix::new(Arg::In(1), if tb { k } else { n }).transposed(tb).of(&inputs[1]),
+            c: Matrix::new(Arg::Out(0), n).of(output),
             bias: self.bias.then_some((Arg::In(2), 0)),
             accumulate: false,
+            ending,
         };
         gemm.draw(caps, &mut kernels)?;
         Ok(kernels)
     }
-    fn flops(&self, _: &[TensorType], _: &[TensorType]) -> u64 {
-        2 * (self.m * self.n) as u64 * self.k as u64
-    }
-    cpu_kernel!();
 }
 
 /// Applications for the generic suite.

@@ -24,8 +24,10 @@ pub(crate) mod cross_entropy;
 pub(crate) mod dino_loss;
 pub(crate) mod ema;
 pub(crate) mod embed;
+pub(crate) mod epilogue;
 pub(crate) mod fill;
 pub(crate) mod fold;
+pub(crate) mod fused;
 pub(crate) mod gather;
 pub(crate) mod gelu;
 pub(crate) mod gemm;
@@ -66,6 +68,7 @@ pub use args::{Args, View, ViewMut};
 pub use attention::{AttentionSpec, attention};
 pub use batch_norm::{BatchNormOut, batch_norm, batch_norm_running};
 pub use channel_dropout::channel_dropout;
+pub(crate) use clip::LossScale;
 pub use clip::{CONTROL_LEN, ClipControl, Control};
 pub use combine::combine;
 pub use concat::{concat, stack_rows};
@@ -74,13 +77,15 @@ pub use cross_entropy::{CrossEntropyOut, cross_entropy};
 pub use dino_loss::{DinoLossOut, dino_loss};
 pub use ema::Ema;
 pub use embed::{EmbedParams, embed};
+pub use epilogue::{Ending, Epilogue, Fusions, Product};
 pub use fill::fill;
 pub use fold::{Window, conv2d_strided, conv2d_transposed};
+pub(crate) use fused::Fused;
 pub use gather::{gather_rows, gather_words};
 pub use gelu::gelu;
 pub use gumbel::{gumbel_softmax, gumbel_softmax_with_noise};
 pub use head_loss::head_loss;
-pub use kernel::{Access, Arg, Caps, Grid, KernelCall, Kernels, Tier};
+pub use kernel::{Access, Arg, Caps, DISPATCH_FLOPS, Grid, KernelCall, Kernels, Precision, Tier};
 pub use kl_uniform::kl_uniform;
 pub use l2_normalize::l2_normalize;
 pub use layer_norm::layer_norm;
@@ -145,6 +150,29 @@ pub trait Op: Debug + Send + Sync + 'static {
     /// Pairs (operand, result) that share storage: the op updates the operand where it lies.
     fn in_place(&self) -> &'static [(usize, usize)] {
         &[]
+    }
+    /// The op as a matrix product that may end with another op, if it is one.
+    fn as_product(&self) -> Option<&dyn Product> {
+        None
+    }
+    /// Whether the op is a matrix product, with or without an ending.
+    fn is_product(&self) -> bool {
+        self.as_product().is_some()
+    }
+    /// What the op is at the end of the product that gives its operand `input`, if it can be that.
+    fn as_epilogue(&self, input: usize) -> Option<Epilogue> {
+        let _ = input;
+        None
+    }
+    /// Whether the kernels can read operand `input` in half precision.
+    fn reads_half(&self, caps: &Caps, input: usize, inputs: &[TensorType]) -> bool {
+        let _ = (caps, input, inputs);
+        false
+    }
+    /// Whether the kernels can write result `output` in half precision.
+    fn writes_half(&self, caps: &Caps, output: usize, inputs: &[TensorType]) -> bool {
+        let _ = (caps, output, inputs);
+        false
     }
     /// FLOPs; bytes are counted from the operand types.
     fn flops(&self, inputs: &[TensorType], outputs: &[TensorType]) -> u64 {

@@ -23,6 +23,8 @@ pub enum ProductVariant {
         /// 32, 64 or 128.
         edge: usize,
     },
+    /// Tiles of 64 × 64 by cooperative matrices of 16 × 16, with operands rounded to halves.
+    Coop,
 }
 
 use ProductVariant as Variant;
@@ -33,6 +35,7 @@ impl fmt::Display for ProductVariant {
             Variant::Strip { rows, swap: false } => format!("strip-{rows}"),
             Variant::Strip { rows, swap: true } => format!("strip-{rows}-swapped"),
             Variant::Tile { edge } => format!("tile-{edge}"),
+            Variant::Coop => "coop".into(),
         })
     }
 }
@@ -85,7 +88,7 @@ pub type Choices = [Option<ProductVariant>; 4];
 
 impl ProductVariant {
     /// All variants.
-    pub const ALL: [ProductVariant; 11] = [
+    pub const ALL: [ProductVariant; 12] = [
         Variant::Strip { rows: 8, swap: false },
         Variant::Strip { rows: 16, swap: false },
         Variant::Strip { rows: 32, swap: false },
@@ -97,10 +100,16 @@ impl ProductVariant {
         Variant::Tile { edge: 32 },
         Variant::Tile { edge: 64 },
         Variant::Tile { edge: 128 },
+        Variant::Coop,
     ];
+    /// Whether an adapter has the features that the variant needs.
+    pub fn runs_on(self, caps: &Caps) -> bool {
+        !matches!(self, Variant::Coop) || (caps.cooperative && caps.half)
+    }
     /// The variant for an `m` × `n` product: the one chosen for the adapter, else the one that wastes least.
     pub fn choose(caps: &Caps, m: usize, n: usize) -> Self {
-        caps.products[ShapeClass::of(m, n).index()].unwrap_or_else(|| Self::by_rule(caps, m, n))
+        let chosen = caps.products[ShapeClass::of(m, n).index()].filter(|v| v.runs_on(caps));
+        chosen.unwrap_or_else(|| Self::by_rule(caps, m, n))
     }
     /// The variant that wastes least by the adapter's class.
     pub fn by_rule(caps: &Caps, m: usize, n: usize) -> Self {
@@ -125,22 +134,31 @@ impl ProductVariant {
         match self {
             Variant::Strip { rows, .. } => (rows, STRIP),
             Variant::Tile { edge } => (edge, edge),
+            Variant::Coop => (64, 64),
         }
     }
     /// Terms of k between two looks at the loop condition.
     pub(crate) fn step(self) -> usize {
         match self {
             Variant::Strip { .. } => 4,
-            Variant::Tile { edge: 64 } => 16,
+            Variant::Tile { edge: 64 } | Variant::Coop => 16,
             Variant::Tile { .. } => 8,
         }
     }
     /// Parts of k so that about as many workgroups run as the adapter wants, and the length of a part.
     pub(crate) fn split(self, m: usize, n: usize, k: usize) -> (usize, usize) {
-        let (want, shortest) = if matches!(self, Variant::Tile { .. }) { (BUSY, 256) } else { (16, 512) };
+        let (want, shortest) = if matches!(self, Variant::Strip { .. }) { (16, 512) } else { (BUSY, 256) };
         let parts = (want / tiles(m, n, self.tile())).min(k / shortest).clamp(1, 64);
         let chunk = k.div_ceil(parts).next_multiple_of(self.step());
         (k.div_ceil(chunk), chunk)
+    }
+    /// File stem of its shader.
+    pub(crate) fn shader(self) -> &'static str {
+        match self {
+            Variant::Strip { .. } => "matmul",
+            Variant::Tile { .. } => "matmul_tile",
+            Variant::Coop => "matmul_coop",
+        }
     }
     /// The defines of the variant.
     pub(crate) fn define(self, call: KernelCall, caps: &Caps) -> KernelCall {
@@ -158,6 +176,7 @@ impl ProductVariant {
                 .define("DEPTH", self.step() as u32)
                 .define("WG", (edge * self.step() / 4) as u32)
                 .define("BIG", u32::from(edge == 128)),
+            Variant::Coop => call,
         }
     }
 }

@@ -54,6 +54,9 @@ impl Op for ColSum {
         expect_elements("column sums", &out, self.cols)?;
         Ok(vec![out])
     }
+    fn reads_half(&self, _: &Caps, _: usize, _: &[TensorType]) -> bool {
+        self.cols % 4 == 0
+    }
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         inputs[0].elements() as u64
     }
@@ -62,7 +65,8 @@ impl Op for ColSum {
         let (block, vec) = (row_block(caps), vector(&[self.cols]));
         let mut kernels = Kernels::default();
         sum_blocks(&mut kernels, rows.div_ceil(block), self.cols, &[Arg::Out(0)], |to| {
-            col_sum_call(Arg::In(0), to[0], (rows, self.cols, block), vec)
+            let call = col_sum_call(Arg::In(0), to[0], (rows, self.cols, block), vec);
+            call.half("X_HALF", &inputs[0])
         })?;
         Ok(kernels)
     }

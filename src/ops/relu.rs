@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
 use super::units::vector;
-use super::{Caps, KernelCall, Kernels};
+use super::{Caps, Epilogue, KernelCall, Kernels};
 
 const CHUNK: usize = 8192;
 
@@ -48,6 +48,9 @@ impl Op for Relu {
         v.grads[0] = Some(v.g.apply(ReluGrad, &[dy, v.inputs[0]])?);
         Ok(())
     }
+    fn as_epilogue(&self, _: usize) -> Option<Epilogue> {
+        Some(Epilogue::Relu)
+    }
     fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
         let n = inputs[0].elements();
         let vec = vector(&[n]);
@@ -77,6 +80,9 @@ impl Op for ReluGrad {
         arity(inputs, 2)?;
         expect_elements("cotangent", &inputs[0], inputs[1].elements())?;
         Ok(vec![inputs[1].clone()])
+    }
+    fn as_epilogue(&self, input: usize) -> Option<Epilogue> {
+        (input == 0).then_some(Epilogue::ReluGate)
     }
     fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
         let n = inputs[0].elements();

@@ -10,7 +10,7 @@ use crate::rng::Key;
 
 use super::reduce::{row_block, sum_blocks};
 use super::units::vector;
-use super::{Access, Arg, Caps, KernelCall, Kernels};
+use super::{Access, Arg, Caps, Epilogue, KernelCall, Kernels};
 
 /// Stochastic depth of one branch.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -133,11 +133,18 @@ impl Op for Residual {
         }
         Ok(())
     }
+    fn reads_half(&self, _: &Caps, input: usize, inputs: &[TensorType]) -> bool {
+        input == 1 && inputs[0].cols() % 4 == 0
+    }
+    fn as_epilogue(&self, input: usize) -> Option<Epilogue> {
+        (input == 1).then_some(Epilogue::Residual { gamma: self.gamma, drop: self.drop })
+    }
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         3 * inputs[0].elements() as u64
     }
     fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
         let mut call = KernelCall::new("residual", "forward").writes(&[0]).reads(&[1, 0]);
+        call = call.half("F_HALF", &inputs[1]);
         if self.gamma {
             call = bind_gamma(call, 2);
         }
@@ -173,8 +180,12 @@ impl Op for ResidualGradBranch {
         arity(inputs, 1 + usize::from(self.gamma) + usize::from(self.drop.is_some()))?;
         Ok(vec![inputs[0].clone()])
     }
-    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+    fn writes_half(&self, _: &Caps, _: usize, inputs: &[TensorType]) -> bool {
+        inputs[0].cols() % 4 == 0
+    }
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
         let mut call = KernelCall::new("residual", "grad_branch").writes(&[0]).reads(&[0]);
+        call = call.half("Y_HALF", &outputs[0]);
         if self.gamma {
             call = bind_gamma(call, 1);
         }
@@ -218,6 +229,9 @@ impl Op for ResidualGradGamma {
         expect_elements("layer scale", &out, inputs[0].cols())?;
         Ok(vec![out])
     }
+    fn reads_half(&self, _: &Caps, input: usize, inputs: &[TensorType]) -> bool {
+        input == 1 && inputs[0].cols() % 4 == 0
+    }
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         2 * inputs[0].elements() as u64
     }
@@ -229,6 +243,7 @@ impl Op for ResidualGradGamma {
         sum_blocks(&mut kernels, blocks, d, &[Arg::Out(0)], |to| {
             let n = blocks * d / vec;
             let call = KernelCall::new("residual", "grad_gamma").bind(to[0], Access::Write).reads(&[0, 1]);
+            let call = call.half("F_HALF", &inputs[1]);
             let call = bind_key(call, self.drop, 2).words(&[n, d / vec, per_sample(t) / d]);
             chance(call, self.drop).words(&[rows, block]).each(n, vec)
         })?;

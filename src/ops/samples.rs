@@ -177,6 +177,7 @@ const ALL: &[fn(&mut Builder)] = &[
     super::embed::samples,
     super::fill::samples,
     super::fold::samples,
+    super::fused::samples,
     super::gather::samples,
     super::gelu::samples,
     super::gumbel::samples,

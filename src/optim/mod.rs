@@ -4,4 +4,4 @@ mod schedule;
 mod update;
 
 pub use schedule::{Cosine, Schedule, half_cosine};
-pub use update::{Decay, Rates, bind_gradients, group_table, update_graph};
+pub use update::{Decay, Rates, Update, bind_gradients, group_table, loss_scale, update_graph};

@@ -3,7 +3,8 @@
 use crate::error::Result;
 use crate::graph::{Binding, Graph, PageKind, PageRef, ParamLayout, Var};
 use crate::ops::{
-    AdamW, CONTROL_LEN, ClipControl, Ema, HYPER_LEN, Norm2, Norm2Accumulate, accumulate, fill, scale,
+    AdamW, CONTROL_LEN, ClipControl, Ema, HYPER_LEN, LossScale, Norm2, Norm2Accumulate, accumulate, fill,
+    scale,
 };
 
 /// Elements that share one entry of the group table.
@@ -121,13 +122,34 @@ fn is_free(g: &Graph, v: Var) -> bool {
     from_node && !g.bound.contains_key(&v) && !g.nodes.iter().any(|n| n.inputs.contains(&v))
 }
 
-/// Draws one update of a store. Inputs: `hyper`, and `groups.{page}` for each page. Output: `control`.
-///
-/// With `zero` the gradient pages are cleared afterwards (for accumulation over micro-batches).
+/// What an update does beside its steps.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Update {
+    /// Keep a moving average of the parameters.
+    pub ema: bool,
+    /// Clear the gradient pages afterwards, for accumulation over micro-batches.
+    pub zero: bool,
+    /// The loss is scaled by the factor in the control block, which follows the gradients.
+    pub scaled: bool,
+}
+
+/// The factor that a step's loss is multiplied with before differentiating, from the store's control block.
 ///
 /// # Errors
 /// If drawing fails.
-pub fn update_graph(layout: &ParamLayout, ema: bool, zero: bool) -> Result<Graph> {
+pub fn loss_scale(g: &mut Graph, store: &str) -> Result<Var> {
+    let at = PageRef { store: store.into(), kind: PageKind::Control, page: 0, offset: 0 };
+    let control = g.page(at, CONTROL_LEN)?;
+    g.apply(LossScale, &[control])
+}
+
+/// Draws one update of a store. Inputs: `hyper`, and `groups.{page}` for each page. Output: `control`.
+///
+///
+/// # Errors
+/// If drawing fails.
+pub fn update_graph(layout: &ParamLayout, update: Update) -> Result<Graph> {
+    let Update { ema, zero, scaled } = update;
     let mut g = Graph::new();
     let at = |kind, page| PageRef { store: layout.store.clone(), kind, page, offset: 0 };
     let hyper = g.input("hyper", &[HYPER_LEN])?;
@@ -137,7 +159,7 @@ pub fn update_graph(layout: &ParamLayout, ema: bool, zero: bool) -> Result<Graph
         let partial = g.apply(Norm2, &[grad])?;
         control = g.apply(Norm2Accumulate { first: page == 0 }, &[control, partial])?;
     }
-    control = g.apply(ClipControl, &[control, hyper])?;
+    control = g.apply(ClipControl { scaled }, &[control, hyper])?;
     for (page, &n) in layout.pages.iter().enumerate() {
         let state = |g: &mut Graph, kind| g.page(at(kind, page), n);
         let param = state(&mut g, PageKind::Param)?;

@@ -1,5 +1,7 @@
 //! `Graph → Plan`: a list of pure passes, in the order of [`compile`]. A plan is plain data; nothing is allocated.
 
+mod fuse;
+mod half;
 mod liveness;
 mod report;
 mod slots;
@@ -37,6 +39,13 @@ pub struct Slot {
     pub intervals: Vec<(usize, usize)>,
 }
 
+impl Slot {
+    /// Bytes on a GPU, in whole words.
+    pub fn bytes(&self) -> u64 {
+        (self.dtype.bytes() * self.elements as u64).next_multiple_of(4)
+    }
+}
+
 /// A named value the host writes or reads.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Port {
@@ -69,6 +78,16 @@ pub struct Step {
     pub calls: Vec<KernelCall>,
     /// Work.
     pub cost: Cost,
+}
+
+impl Step {
+    /// Floating-point operations of one of the step's dispatches.
+    pub fn work_of(&self, call: &KernelCall) -> u64 {
+        match call.flops {
+            0 => self.cost.flops / self.calls.len().max(1) as u64,
+            known => known,
+        }
+    }
 }
 
 /// A compiled graph.
@@ -111,6 +130,7 @@ pub fn compile(
     caps: &Caps,
     options: &CompileOptions,
 ) -> Result<Plan> {
+    let graph = &half::halve(fuse::fuse(graph, caps.fusions), caps);
     let live = liveness::live_nodes(graph);
     let inputs = input_ports(graph, &live);
     let mut places = fixed_places(graph, layouts, &inputs, options)?;

@@ -1,7 +1,6 @@
 //! What a plan will cost, before anything is allocated: memory, work, and a stable text.
 
 use super::{Place, Plan};
-use crate::graph::DType;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -52,7 +51,7 @@ impl Plan {
     /// Bytes the plan needs beside the parameter pages.
     pub fn memory(&self) -> MemoryReport {
         let calls: u64 = self.steps.iter().map(|s| s.calls.len() as u64).sum();
-        let sizes = self.slots.iter().map(|s| 4 * s.elements as u64);
+        let sizes = self.slots.iter().map(super::Slot::bytes);
         let mut alive = vec![0u64; self.steps.len() + 2];
         let mut without_reuse = 0;
         for (slot, first, last, bytes) in self.slotted() {
@@ -127,8 +126,7 @@ impl fmt::Display for Plan {
             writeln!(f, "  in{i}: {} {}", p.name, p.ty)?;
         }
         for (i, s) in self.slots.iter().enumerate() {
-            let dtype = if s.dtype == DType::F32 { "f32" } else { "u32" };
-            writeln!(f, "  s{i}: {dtype}[{}] serves {} values", s.elements, s.intervals.len())?;
+            writeln!(f, "  s{i}: {}[{}] serves {} values", s.dtype.name(), s.elements, s.intervals.len())?;
         }
         for s in &self.steps {
             let outs: Vec<String> =

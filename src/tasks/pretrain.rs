@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::graph::{Graph, ParamLayout};
 use crate::models::mim::{self, MimBatchShape, MimOptions};
 use crate::models::{DvaeConfig, VitConfig};
-use crate::ops::{Caps, Hyper};
+use crate::ops::{Caps, Hyper, Precision};
 use crate::optim::{Cosine, Decay, Rates, Schedule};
 use crate::plan::{CompileOptions, Plan, compile};
 use crate::rng::{Key, Stream};
@@ -41,6 +41,9 @@ pub struct PretrainRecipe {
     pub betas: (f64, f64),
     /// Largest global gradient norm; 0 = no clipping.
     pub clip: f64,
+    /// Of activations and matrix products on a GPU.
+    #[serde(default)]
+    pub precision: Precision,
 }
 
 impl PretrainRecipe {

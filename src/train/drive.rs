@@ -201,8 +201,10 @@ impl<'r, 'a, W: Work> Drive<'r, 'a, W> {
         }
         if control.skipped > self.skipped {
             self.skipped = control.skipped;
+            let lowered =
+                control.loss_scale.map(|s| format!("; the loss scale is {s} now")).unwrap_or_default();
             self.run.tell(Event::Warning(format!(
-                "update {} had gradients that are not finite: nothing was changed ({} so far)",
+                "update {} had gradients that are not finite: nothing was changed ({} so far){lowered}",
                 p.step, control.skipped
             )));
         }

@@ -17,6 +17,7 @@ use crate::io::checkpoint;
 use crate::io::names::{from_transformers, to_transformers};
 use crate::io::tensors::{pt_metadata, read_safetensors, write_safetensors};
 use crate::models::mim::TOKENIZER;
+use crate::ops::Control;
 use crate::session::{Data, HostData, PlanId, Session, Ticket};
 use crate::tasks::pretrain::{self, MimModel, TokenStatistics, evaluate};
 use crate::tasks::tokenizer::{decode_plan, encode_plan};
@@ -232,7 +233,8 @@ impl Work for PretrainWork {
         Ok(tickets)
     }
     fn numbers(&mut self, i: u64, mut read: Vec<Vec<HostData>>) -> (Numbers, Option<String>) {
-        read.pop(); // the control block
+        let control = read.pop().and_then(|mut v| v.pop()).map(HostData::f32).unwrap_or_default();
+        let loss_scale = Control::read(&control).loss_scale.unwrap_or(1.0);
         self.micro_losses.clear();
         for micro in read {
             let mut it = micro.into_iter();
@@ -251,7 +253,7 @@ impl Work for PretrainWork {
                 ("mlm_acc", accuracy),
                 ("lr", lr),
                 ("weight_decay", wd),
-                ("loss_scale", 1.0),
+                ("loss_scale", f64::from(loss_scale)),
             ],
             None,
         )

@@ -1,9 +1,9 @@
 //! One trainable store on one session: micro-batches, updates, state in and out.
 
 use crate::error::{Error, Result};
-use crate::graph::{Graph, PageKind, ParamLayout, Var, grad};
+use crate::graph::{Graph, PageKind, ParamLayout, Var, grad, grad_from};
 use crate::ops::{CONTROL_LEN, Caps, Hyper};
-use crate::optim::{Decay, Rates, bind_gradients, group_table, update_graph};
+use crate::optim::{Decay, Rates, Update, bind_gradients, group_table, loss_scale, update_graph};
 use crate::plan::{CompileOptions, Plan, compile};
 use crate::session::{Data, PlanId, Session};
 use std::collections::BTreeMap;
@@ -76,14 +76,22 @@ impl StepPlans {
         let layout = ParamLayout::of(&graph, store, page_bytes(caps))?;
         let params = graph.params_of(store);
         let vars: Vec<Var> = params.iter().map(|(_, v)| *v).collect();
-        let grads = grad(&mut graph, loss, &vars)?;
+        // Halves have few exponents: gradients are kept among them by a scale that the update follows and undoes.
+        let scaled = caps.half;
+        let grads = if scaled {
+            let seed = loss_scale(&mut graph, store)?;
+            grad_from(&mut graph, loss, seed, &vars)?
+        } else {
+            grad(&mut graph, loss, &vars)?
+        };
         let named: Vec<(String, Var)> =
             params.into_iter().zip(grads).filter_map(|((name, _), g)| g.map(|g| (name, g))).collect();
         bind_gradients(&mut graph, &layout, &named, options.accumulate > 1)?;
         let mut layouts = vec![&layout];
         layouts.extend_from_slice(frozen);
         let micro = compile(name, &graph, &layouts, caps, &with_average(store))?;
-        let update_graph = update_graph(&layout, options.ema, options.accumulate > 1)?;
+        let zero = options.accumulate > 1;
+        let update_graph = update_graph(&layout, Update { ema: options.ema, zero, scaled })?;
         let update =
             compile(&format!("{name} update"), &update_graph, &[&layout], caps, &CompileOptions::default())?;
         let kinds = TRAINED.into_iter().filter(|&k| options.ema || k != PageKind::Ema).collect();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use beit::graph::{Graph, Init, PageKind, ParamLayout};
 use beit::io::tensors::{Tensor, Tensors};
 use beit::ops::{Control, Hyper};
-use beit::optim::{Cosine, Decay, Rates, Schedule, group_table, half_cosine, update_graph};
+use beit::optim::{Cosine, Decay, Rates, Schedule, Update, group_table, half_cosine, update_graph};
 use beit::plan::{CompileOptions, compile};
 use beit::session::{Data, PlanId, Session};
 
@@ -37,7 +37,7 @@ impl Updater {
             vec![PageKind::Param, PageKind::Grad, PageKind::Moment1, PageKind::Moment2, PageKind::Control];
         kinds.extend(ema.then_some(PageKind::Ema));
         session.add_store(&layout, &kinds)?;
-        let update = update_graph(&layout, ema, false)?;
+        let update = update_graph(&layout, Update { ema, ..Update::default() })?;
         let plan = compile("update", &update, &[&layout], &device.caps, &CompileOptions::default())?;
         let plan = session.load(Arc::new(plan))?;
         let mut tables = group_table(&layout, Decay::All, Rates::Equal);

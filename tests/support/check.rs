@@ -31,6 +31,9 @@ pub const FORWARD: Tolerance = Tolerance { l2: 1e-5, max: 5e-5 };
 /// Of gradients.
 pub const VJP: Tolerance = Tolerance { l2: 2e-5, max: 1e-4 };
 
+/// Of results with operands and results in half precision, which has eleven binary digits.
+pub const HALF: Tolerance = Tolerance { l2: 2e-3, max: 1e-2 };
+
 /// Loads a plan and writes its inputs.
 ///
 /// # Errors

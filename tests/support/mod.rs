@@ -5,7 +5,7 @@ pub mod check;
 pub mod probe;
 
 use beit::graph::TensorType;
-use beit::ops::{Args, Caps, Kernels, Op, View, ViewMut, Vjp};
+use beit::ops::{Args, Caps, Epilogue, Kernels, Op, Product, View, ViewMut, Vjp};
 use beit::{Error, Result};
 use std::fmt;
 use std::sync::Arc;
@@ -35,6 +35,21 @@ impl Op for Shared {
     }
     fn in_place(&self) -> &'static [(usize, usize)] {
         self.0.in_place()
+    }
+    fn as_product(&self) -> Option<&dyn Product> {
+        self.0.as_product()
+    }
+    fn is_product(&self) -> bool {
+        self.0.is_product()
+    }
+    fn as_epilogue(&self, input: usize) -> Option<Epilogue> {
+        self.0.as_epilogue(input)
+    }
+    fn reads_half(&self, caps: &Caps, input: usize, inputs: &[TensorType]) -> bool {
+        self.0.reads_half(caps, input, inputs)
+    }
+    fn writes_half(&self, caps: &Caps, output: usize, inputs: &[TensorType]) -> bool {
+        self.0.writes_half(caps, output, inputs)
     }
     fn flops(&self, inputs: &[TensorType], outputs: &[TensorType]) -> u64 {
         self.0.flops(inputs, outputs)

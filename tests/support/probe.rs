@@ -41,7 +41,7 @@ pub enum Returns {
 pub fn contents(fill: Fill, elements: usize, index: usize) -> HostData {
     let key = Key::new(17, Stream::Test, index as u32);
     match fill.dtype() {
-        DType::F32 => HostData::F32(fill.reals(key, elements)),
+        DType::F32 | DType::F16 => HostData::F32(fill.reals(key, elements)),
         DType::U32 => HostData::U32(fill.words(key, elements)),
     }
 }
@@ -73,7 +73,7 @@ fn draw(
         inputs.push((name.clone(), contents(*fill, ty.elements(), i)));
         let updated = op.in_place().iter().any(|&(a, _)| a == i);
         let x = match ty.dtype() {
-            DType::F32 => g.input(&name, ty.shape())?,
+            DType::F32 | DType::F16 => g.input(&name, ty.shape())?,
             DType::U32 => g.input_words(&name, ty.shape())?,
         };
         let active = ty.dtype() == DType::F32 && op.differentiable(i);
@@ -115,6 +115,35 @@ fn draw(
     let used = |name: &str| returns != Returns::Results || name != "r";
     inputs.retain(|(name, _)| used(name));
     Ok(Probe { graph: g, inputs, operands: with_gradient, results, differentiable })
+}
+
+/// A graph in which everything that an op reads and writes may be kept in half precision: a copy before each real operand
+/// and after each real result. The outputs are `y0…`.
+///
+/// # Errors
+/// If the op refuses its operands.
+pub fn between_copies(op: &Arc<dyn Op>, operands: &[(beit::graph::TensorType, Fill)]) -> Result<Probe> {
+    let mut g = Graph::new();
+    let (mut inputs, mut placed) = (Vec::new(), Vec::new());
+    for (i, (ty, fill)) in operands.iter().enumerate() {
+        let name = format!("x{i}");
+        inputs.push((name.clone(), contents(*fill, ty.elements(), i)));
+        placed.push(match ty.dtype() {
+            DType::U32 => g.input_words(&name, ty.shape())?,
+            _ => {
+                let x = g.input(&name, ty.shape())?;
+                scale(&mut g, x, BEFORE)?
+            }
+        });
+    }
+    let outs = g.apply_all(Shared(op.clone()), &placed)?;
+    let mut results = Vec::new();
+    for (o, &y) in outs.iter().enumerate() {
+        let y = if g.ty(y).dtype() == DType::U32 { y } else { scale(&mut g, y, 1.0 / BEFORE)? };
+        results.push(format!("y{o}"));
+        g.output(&results[o], y);
+    }
+    Ok(Probe { graph: g, inputs, operands: vec![], results, differentiable: false })
 }
 
 type Drawn = (Var, Vec<Option<Var>>);

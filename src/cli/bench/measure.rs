@@ -34,6 +34,8 @@ pub(super) struct Measurement {
     runs: Vec<f64>,
     /// Time that the host spent encoding and submitting a run (all of it on the CPU session).
     host: Vec<f64>,
+    /// Processor time of the submitting thread in that: where a driver computes on the CPU, the rest is waiting for it.
+    thread: Vec<f64>,
     /// Mean processor time of a run, all threads of the process.
     cpu: Option<f64>,
     ops: usize,
@@ -62,6 +64,7 @@ pub(super) fn measure(
         first,
         runs: vec![],
         host: vec![],
+        thread: vec![],
         cpu: None,
         ops: prepared.plans().iter().map(|p| p.steps.len()).sum(),
         dispatches: prepared.dispatches(),
@@ -74,7 +77,10 @@ pub(super) fn measure(
     let mut product = product;
     for _ in 0..runs {
         let (start, cpu) = (Instant::now(), process::cpu_seconds());
+        let before = process::thread_seconds();
         prepared.submit()?;
+        let spent = before.zip(process::thread_seconds());
+        m.thread.extend(spent.map(|(before, after)| after - before));
         m.host.push(start.elapsed().as_secs_f64());
         prepared.session().finish()?;
         m.runs.push(start.elapsed().as_secs_f64());
@@ -90,7 +96,7 @@ pub(super) fn measure(
     m.peak_resident = process::peak_resident();
     let (id, plan) = (prepared.plan_id(), prepared.plans()[0].clone());
     m.shares = prepared.session().profile(id)?.map(|s| shares(&plan, &s)).unwrap_or_default();
-    for all in [&mut m.runs, &mut m.host, &mut m.product] {
+    for all in [&mut m.runs, &mut m.host, &mut m.thread, &mut m.product] {
         all.sort_by(f64::total_cmp);
     }
     Ok(m)
@@ -144,6 +150,10 @@ impl Measurement {
     fn host_per_thousand(&self) -> Option<f64> {
         (self.dispatches > 0).then(|| 1e3 * self.host[self.host.len() / 2] / self.dispatches as f64)
     }
+    fn thread_per_thousand(&self) -> Option<f64> {
+        let seconds = median(&self.thread)?;
+        (self.dispatches > 0).then(|| 1e3 * seconds / self.dispatches as f64)
+    }
 
     /// Machine-readable; keys that the device cannot fill are null.
     pub(super) fn json(&self) -> Value {
@@ -167,6 +177,7 @@ impl Measurement {
             "rate_over_matmul_512": self.of_product(),
             "host_seconds": median(&self.host),
             "host_seconds_per_1000_dispatches": self.host_per_thousand(),
+            "host_cpu_seconds_per_1000_dispatches": self.thread_per_thousand(),
             "planned_bytes": self.planned,
             "allocated_bytes": self.allocated,
             "peak_resident_bytes": self.peak_resident,
@@ -193,7 +204,10 @@ impl Measurement {
         );
         println!("; first run after {:.2} s", self.first);
         if let Some(host) = self.host_per_thousand() {
-            println!("  host {:.2} ms per 1000 dispatches", 1e3 * host);
+            print!("  host {:.2} ms per 1000 dispatches", 1e3 * host);
+            let thread = self.thread_per_thousand();
+            thread.iter().for_each(|s| print!(", {:.2} ms of it processor time of its thread", 1e3 * s));
+            println!();
         }
         print!("  planned {:.1} MiB, allocated {:.1} MiB", mib(self.planned), mib(self.allocated));
         self.peak_resident.iter().for_each(|&r| print!(", peak resident {:.0} MiB", mib(r)));

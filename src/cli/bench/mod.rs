@@ -6,7 +6,7 @@ mod soak;
 
 use super::settings::Settings;
 use crate::config::{Method, RunConfig};
-use crate::device::Device;
+use crate::device::{Choice, Device};
 use crate::error::{Error, Result};
 use crate::graph::PageKind;
 use crate::models::mim::TOKENIZER;
@@ -47,6 +47,9 @@ pub struct Args {
     /// Take this many steps of a toy network and report memory before and after
     #[arg(long, value_name = "K", conflicts_with_all = ["workload", "preset", "suite"])]
     soak: Option<usize>,
+    /// What is not joined to matrix products: all, or some of gelu, relu, add, residual (GPU only)
+    #[arg(long, value_name = "LIST", value_delimiter = ',', num_args = 0.., default_missing_value = "all")]
+    unfused: Vec<String>,
     /// Machine-readable
     #[arg(long)]
     json: bool,
@@ -62,7 +65,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         None if args.suite => WORKLOADS.iter().flat_map(|name| Workload::by_name(name)).collect(),
         None => vec![],
     };
-    let device = Device::choose(args.adapter.as_deref())?.device;
+    let device = unfused(Device::choose(args.adapter.as_deref())?.device, &args.unfused)?;
+    let precision = args.settings.precision.unwrap_or_default();
+    let chosen = Choice { device, note: None }.in_precision(precision)?;
+    chosen.note.iter().for_each(|note| eprintln!("{note}"));
+    let device = chosen.device;
     if let Some(steps) = args.soak {
         return soak::run(&device, steps, args.json);
     }
@@ -98,6 +105,25 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         println!("{report:#}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The device with some fusions switched off.
+fn unfused(device: Device, names: &[String]) -> Result<Device> {
+    let mut fusions = device.caps().fusions;
+    for name in names {
+        let known = fusions.switch_off(name);
+        if !known {
+            return Err(Error::config("no such fusion")
+                .at("--unfused")
+                .expected("all, gelu, relu, add, residual")
+                .got(name.clone()));
+        }
+    }
+    Ok(match device {
+        #[cfg(feature = "gpu")]
+        Device::Gpu(gpu) => Device::Gpu(gpu.with_fusions(fusions)),
+        other => other,
+    })
 }
 
 fn named(name: &str) -> Result<Vec<Workload>> {

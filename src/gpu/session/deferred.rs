@@ -223,7 +223,7 @@ impl GpuSession {
 /// The dispatches from `first` on that `budget` allows, one at least, and their work.
 fn share(l: &Loaded, first: usize, budget: u64) -> (Range<usize>, u64) {
     let mut spent = 0u64;
-    let most = l.list.len().min(first + super::SUBMIT_DISPATCHES);
+    let most = l.list.len().min(first + super::load::SUBMIT_DISPATCHES);
     for (i, d) in l.list[..most].iter().enumerate().skip(first) {
         let step = &l.plan.steps[d.step];
         let work = (step.cost.flops + step.cost.bytes) / step.calls.len().max(1) as u64;
