@@ -11,5 +11,5 @@ function trouble(text) {
 if (!navigator.gpu) {
   trouble("This browser has no WebGPU here (it needs https or localhost, and a browser of 2025 or later).");
 } else {
-  init().catch((e) => trouble(`The program could not be started: ${e}`));
+  init({ module_or_path: new URL("beit_egui_bg.wasm", import.meta.url) }).catch((e) => trouble(`The program could not be started: ${e}`));
 }
