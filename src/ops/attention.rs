@@ -3,10 +3,10 @@
 //! Operands: `qkv[B,N,3D]` (q, k, v side by side, heads side by side in each), optionally `table[R,H]`.
 //! Results: `o[B,N,D]` and the log-sum-exp of every score row, `lse[B,H,N]`, which is all that the backward pass needs.
 
+use super::attend::{AttentionSize, in_lanes, in_tiles, takes_half, with_table};
 use super::attention_grad::AttentionGrad;
-use super::units::vector;
 use super::{Args, Op, Vjp, arity, cpu_kernel, expect_shape};
-use super::{Caps, DISPATCH_FLOPS, KernelCall, Kernels, Tier};
+use super::{Caps, KernelCall, Kernels};
 use crate::cpu::{Mat, Real, par_chunks, par_chunks2, wide};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, TensorType, Var};
@@ -33,31 +33,6 @@ pub(crate) struct Attention {
 pub fn attention(g: &mut Graph, qkv: Var, table: Option<Var>, spec: AttentionSpec) -> Result<Var> {
     let inputs: Vec<Var> = [Some(qkv), table].into_iter().flatten().collect();
     g.apply(Attention { spec }, &inputs)
-}
-
-/// Sizes read off the types.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct AttentionSize {
-    pub batch: usize,
-    pub tokens: usize,
-    pub heads: usize,
-    pub hd: usize,
-}
-
-impl AttentionSize {
-    pub(crate) fn of(qkv: &TensorType, heads: usize) -> Self {
-        AttentionSize { batch: qkv.dim(0), tokens: qkv.dim(1), heads, hd: qkv.dim(2) / 3 / heads }
-    }
-    pub(crate) fn width(&self) -> usize {
-        self.heads * self.hd
-    }
-    pub(crate) fn scale(&self) -> f64 {
-        1.0 / (self.hd as f64).sqrt()
-    }
-    /// One of q (0), k (1), v (2) of an image's `qkv[N,3D]`, for one head, as `[N, hd]`.
-    pub(crate) fn part<'a, T>(&self, qkv: &'a [T], which: usize, head: usize) -> Mat<'a, T> {
-        Mat { data: &qkv[which * self.width() + head * self.hd..], row: 3 * self.width(), col: 1 }
-    }
 }
 
 impl AttentionSpec {
@@ -130,136 +105,6 @@ impl AttentionSpec {
     pub(crate) fn run(&self, i: usize, jy: usize, gw: usize) -> usize {
         self.table_rows() - 4 - self.table_row(i, 1 + jy * gw)
     }
-}
-
-/// Invocations per workgroup of the attention kernels.
-const WG: usize = 32;
-/// Tokens that the lanes of a subgroup hold.
-const LANES: usize = 8;
-
-/// Whether the kernels of `attention_lanes.wgsl` are the ones for an adapter.
-pub(crate) fn in_lanes(caps: &Caps) -> bool {
-    caps.tier == Tier::Software && caps.subgroup_size == LANES as u32
-}
-
-/// Rows that a workgroup of `attention_tile.wgsl` holds, one an invocation.
-const TILE_ROWS: usize = 64;
-/// Workgroups that keep a GPU busy.
-const RUNS: usize = 512;
-/// Bytes of workgroup memory for a tile of the other side, a little less than WebGPU guarantees.
-const TILE_BYTES: usize = 12 << 10;
-
-/// Whether the kernels of `attention_tile.wgsl` are the ones for an adapter; heads must be narrow enough for registers.
-pub(crate) fn in_tiles(caps: &Caps, hd: usize) -> bool {
-    caps.tier == Tier::Hardware && hd <= 128
-}
-
-/// Whether the kernels for an adapter take q, k, v and what is mixed of them in half precision.
-pub(crate) fn takes_half(caps: &Caps, qkv: &TensorType, heads: usize) -> bool {
-    let hd = AttentionSize::of(qkv, heads).hd;
-    (in_lanes(caps) || in_tiles(caps, hd)) && hd % 4 == 0
-}
-
-impl AttentionSize {
-    fn complete(
-        &self,
-        call: KernelCall,
-        spec: &AttentionSpec,
-        heads: (usize, usize),
-        images: usize,
-        stride: usize,
-    ) -> KernelCall {
-        let vec = vector(&[self.hd]);
-        let (gh, gw) = spec.grid.unwrap_or((0, 0));
-        call.define("VEC", u32::from(vec == 4))
-            .define("UNITS", (self.hd / vec) as u32)
-            .define("TABLE", u32::from(spec.grid.is_some()))
-            .words(&[self.batch, self.tokens, self.heads, gh, gw])
-            .float(self.scale() as f32)
-            .words(&[heads.0, heads.1, images, self.tiles(), stride, 1])
-    }
-    /// Completes a dispatch of the tiles' kernels: `heads` are (first, number), and each workgroup goes through `images`.
-    pub(crate) fn in_tiles(
-        &self,
-        call: KernelCall,
-        spec: &AttentionSpec,
-        heads: (usize, usize),
-        images: usize,
-    ) -> KernelCall {
-        let tiles = self.tokens.div_ceil(TILE_ROWS);
-        // Two arrays; a power of two up to 32.
-        let fit = (TILE_BYTES / (8 * self.hd)).clamp(1, 32);
-        let keys = if fit.is_power_of_two() { fit } else { fit.next_power_of_two() / 2 };
-        let mut call = self.complete(call, spec, heads, images, self.tokens);
-        let at = call.params.len() - 3;
-        call.params[at] = tiles as u32;
-        call.define("WG", TILE_ROWS as u32)
-            .define("KEYS", keys as u32)
-            .groups(self.batch.div_ceil(images) * heads.1 * tiles)
-    }
-    /// Groups of heads, (first, number), of one dispatch each: `terms` products of a query and a key row for each pair
-    /// stay within the work of a dispatch, and no more than `most` heads.
-    pub(crate) fn head_groups(&self, terms: u64, most: usize) -> Vec<(usize, usize)> {
-        let fit = (DISPATCH_FLOPS / self.flops(terms, 1).max(1)) as usize;
-        let group = fit.min(most).clamp(1, self.heads);
-        (0..self.heads).step_by(group).map(|first| (first, group.min(self.heads - first))).collect()
-    }
-    /// FLOPs of `terms` products for each pair of tokens of some heads.
-    pub(crate) fn flops(&self, terms: u64, heads: usize) -> u64 {
-        2 * terms * (self.batch * self.tokens * self.tokens) as u64 * (heads * self.hd) as u64
-    }
-    /// Images that one workgroup goes through when the gradient of the table is summed over them: few enough groups to
-    /// keep the map small, enough to keep a GPU busy.
-    pub(crate) fn images_of_run(&self) -> usize {
-        let groups = self.heads * self.tokens.div_ceil(TILE_ROWS);
-        self.batch.div_ceil(RUNS.div_ceil(groups).clamp(1, self.batch))
-    }
-    /// Groups of eight tokens.
-    pub(crate) fn tiles(&self) -> usize {
-        self.tokens.div_ceil(LANES)
-    }
-    /// Rows and columns of a head in the map of summed score gradients.
-    pub(crate) fn map_stride(&self, caps: &Caps) -> usize {
-        if in_lanes(caps) { LANES * self.tiles() } else { self.tokens }
-    }
-    /// Completes a dispatch of the lanes' kernels: `heads` are (first, number), and each workgroup goes through `images`.
-    pub(crate) fn lanes(
-        &self,
-        caps: &Caps,
-        call: KernelCall,
-        spec: &AttentionSpec,
-        heads: (usize, usize),
-        images: usize,
-    ) -> KernelCall {
-        let groups = self.batch.div_ceil(images) * heads.1 * self.tiles();
-        let call = self.complete(call, spec, heads, images, LANES * self.tiles());
-        call.define("WIDE", u32::from(caps.int64)).groups(groups)
-    }
-    /// Completes a dispatch of the attention kernels with `items` invocations; `heads` are (first, number) of the heads
-    /// that a dispatch of the table gradient works on.
-    pub(crate) fn dispatch(
-        &self,
-        call: KernelCall,
-        spec: &AttentionSpec,
-        items: usize,
-        heads: (usize, usize),
-        stride: usize,
-    ) -> KernelCall {
-        self.complete(call, spec, heads, 1, stride).define("WG", WG as u32).over(items, WG)
-    }
-    /// Query rows of all images and heads.
-    pub(crate) fn rows(&self) -> usize {
-        self.batch * self.heads * self.tokens
-    }
-}
-
-/// Binds the table, operand number `input`, if there is one.
-pub(crate) fn with_table(call: KernelCall, spec: &AttentionSpec, input: usize) -> KernelCall {
-    if spec.grid.is_none() {
-        return call;
-    }
-    let at = call.bindings.len() as u32;
-    call.reads(&[input]).define("TABLE_AT", at)
 }
 
 /// Scores of one head of one image: `s[i,j] = scale·q_i·k_j + bias[i,j]`.

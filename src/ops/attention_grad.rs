@@ -3,7 +3,8 @@
 //! With P = exp(S − lse), dP = dO·Vᵀ and δ = Σ dO⊙O per row: dS = P⊙(dP − δ), dV = Pᵀ·dO, dQ = scale·dS·K,
 //! dK = scale·dSᵀ·Q, and each row of the bias table gathers its dS over images and token pairs in a fixed order.
 
-use super::attention::{AttentionSize, AttentionSpec, in_lanes, in_tiles, scores, takes_half, with_table};
+use super::attend::{AttentionSize, in_lanes, in_tiles, takes_half, with_table};
+use super::attention::{AttentionSpec, scores};
 use super::{Access, Arg, Caps, KernelCall, Kernels};
 use super::{Args, Op, arity, cpu_kernel, expect_elements};
 use crate::cpu::{Mat, Real, par_map, wide};

@@ -12,6 +12,7 @@ pub(crate) mod adamw;
 pub(crate) mod adaptive_pool;
 pub(crate) mod add;
 pub(crate) mod argmax;
+pub(crate) mod attend;
 pub(crate) mod attention;
 pub(crate) mod attention_grad;
 pub(crate) mod batch_norm;

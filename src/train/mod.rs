@@ -3,7 +3,7 @@
 mod live;
 mod pair;
 mod stepper;
-pub use live::{LiveFigures, LiveSettings, LiveTraining, Trained};
+pub use live::{LiveFigures, LivePlans, LiveSettings, LiveTraining, Trained};
 pub use pair::{Pair, PairFiles};
 pub use stepper::{AVERAGE, State, StepOptions, StepPlans, Stepper, page_bytes, with_average};
 

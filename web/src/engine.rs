@@ -1,7 +1,7 @@
 //! The class behind the JavaScript API: a device, the loaded networks, a training if there is one.
 
 use beit::gpu::Gpu;
-use beit::train::{State, page_bytes};
+use beit::train::{LiveSettings, State, page_bytes};
 use serde_json::json;
 use wasm_bindgen::prelude::*;
 
@@ -10,7 +10,6 @@ use crate::fault::{Thrown, thrown};
 use crate::loaded::{Loaded, nothing_loaded};
 use crate::models::{Files, Weights};
 use crate::pictures::Dropped;
-use crate::training::Settings;
 
 /// A BEiT on a device.
 #[wasm_bindgen]
@@ -21,7 +20,7 @@ pub struct Engine {
     pub(crate) dropped: Dropped,
     pub(crate) use_dropped: bool,
     /// A training whose device was lost: settings, updates done, everything they changed.
-    pub(crate) kept: Option<(Settings, (u64, State))>,
+    pub(crate) kept: Option<(LiveSettings, (u64, State))>,
 }
 
 #[wasm_bindgen]

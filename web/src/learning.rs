@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use beit::data::{Source, SyntheticSource};
 use beit::gpu::Arrivals;
-use beit::train::State;
+use beit::train::{LivePlans, LiveSettings, State, Trained};
 use beit::{Error, Result};
 use js_sys::{Object, Reflect, Uint8Array};
+use serde_json::json;
 use wasm_bindgen::prelude::*;
 
 use crate::answer::Answer;
@@ -15,7 +16,7 @@ use crate::fault::{Thrown, thrown};
 use crate::loaded::{Holder, Loaded, nothing_loaded, viewer_plans};
 use crate::models::Weights;
 use crate::pictures::of_rgba;
-use crate::training::{Kind, Settings, Training, TrainingPlans};
+use crate::training::Training;
 
 /// Built-in scenes for training.
 const SCENES: usize = 10_000;
@@ -49,8 +50,8 @@ impl Engine {
         seed: u32,
     ) -> Thrown<()> {
         let kind = match kind {
-            "tokenizer" => Kind::Tokenizer,
-            "model" => Kind::Model,
+            "tokenizer" => Trained::Tokenizer,
+            "model" => Trained::Model,
             other => {
                 let e = Error::config("nothing of this name can be trained");
                 return Err(thrown(e.expected("tokenizer or model").got(other)));
@@ -58,7 +59,7 @@ impl Engine {
         };
         let (steps, batch, seed) = (u64::from(steps), batch as usize, u64::from(seed));
         self.use_dropped = own;
-        self.begin(Settings { kind, fresh, steps, batch, seed }, None).await.map_err(thrown)
+        self.begin(LiveSettings { kind, fresh, steps, batch, seed }, None).await.map_err(thrown)
     }
 
     /// Runs one update and gives its figures. See `TrainingStep` in `beit.d.ts`.
@@ -66,14 +67,14 @@ impl Engine {
     pub async fn train_step(&mut self) -> Thrown<JsValue> {
         let (training, arrivals) = self.training().map_err(thrown)?;
         let figures = training.step(&arrivals).await.map_err(thrown)?;
-        Ok(Answer::new().json("step", &figures).done())
+        Ok(Answer::new().json("step", &json!(figures)).done())
     }
 
     /// Copies the training to the host now, which is what a loss of the device leaves of it. Gives the updates done.
     pub async fn snapshot(&mut self) -> Thrown<u32> {
         let (training, arrivals) = self.training().map_err(thrown)?;
-        training.take_snapshot(&arrivals).await.map_err(thrown)?;
-        Ok(training.snapshot.0 as u32)
+        training.copy(&arrivals).await.map_err(thrown)?;
+        Ok(training.live.snapshot.0 as u32)
     }
 
     /// Keeps what was trained and goes back to looking.
@@ -112,7 +113,7 @@ impl Engine {
         }
     }
 
-    pub(crate) async fn begin(&mut self, settings: Settings, from: Option<(u64, State)>) -> Result<()> {
+    pub(crate) async fn begin(&mut self, settings: LiveSettings, from: Option<(u64, State)>) -> Result<()> {
         let weights = self.weights.as_ref().ok_or_else(nothing_loaded)?;
         let source: Arc<dyn Source> = if self.use_dropped {
             Arc::new(self.dropped.clone())
@@ -120,7 +121,7 @@ impl Engine {
             Arc::new(SyntheticSource::new(0, SCENES, SCENE_SIDE))
         };
         let caps = self.gpu.caps();
-        let plans = TrainingPlans::new(weights, &settings, &caps)?;
+        let plans = LivePlans::new(weights, &settings, &caps)?;
         let looks = viewer_plans(weights, Some(settings.kind), &caps)?;
         let all = [&plans.steps.micro, &plans.steps.update, &looks.forward, &looks.encode, &looks.decode];
         self.gpu.compile_ahead(&all).await?;
@@ -133,7 +134,10 @@ impl Engine {
     async fn current(&mut self) -> Result<Weights> {
         let weights = self.weights.clone().ok_or_else(nothing_loaded)?;
         match self.training() {
-            Ok((training, arrivals)) => training.weights(&arrivals, &weights).await,
+            Ok((training, arrivals)) => {
+                training.copy(&arrivals).await?;
+                Ok(training.live.trained(&weights))
+            }
             Err(_) => Ok(weights),
         }
     }

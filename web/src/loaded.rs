@@ -3,18 +3,18 @@
 
 use std::sync::Arc;
 
-use beit::data::Normalization;
 use beit::gpu::{Arrivals, Gpu, GpuSession};
 use beit::graph::PageKind;
 use beit::ops::Caps;
 use beit::session::{PlanId, Session};
 use beit::tasks::atlas::Atlas;
-use beit::tasks::reconstruct::{AttentionMaps, ViewedModels, Viewer, ViewerPlans};
+use beit::tasks::reconstruct::{AttentionMaps, Viewer, ViewerPlans};
+use beit::train::Trained;
 use beit::{Error, Result};
 
 use crate::inspect;
 use crate::models::Weights;
-use crate::training::{Kind, Training};
+use crate::training::Training;
 
 /// Tokens decoded at once.
 const AT_ONCE: usize = 8;
@@ -29,14 +29,14 @@ impl Holder {
     pub(crate) fn session(&mut self) -> &mut dyn Session {
         match self {
             Holder::Viewing(session) => session.as_mut(),
-            Holder::Training(training) => training.stepper.session.as_mut(),
+            Holder::Training(training) => training.live.stepper.session.as_mut(),
         }
     }
-    /// Which pages of the tokenizer are looked at: its moving average while it is trained.
+    /// Which pages of the tokenizer are looked at.
     fn tokenizer_pages(&self) -> PageKind {
         match self {
-            Holder::Training(t) if t.settings.kind == Kind::Tokenizer => PageKind::Ema,
-            _ => PageKind::Param,
+            Holder::Training(t) => t.live.settings.kind.tokenizer_pages(),
+            Holder::Viewing(_) => PageKind::Param,
         }
     }
 }
@@ -51,22 +51,10 @@ pub(crate) struct Loaded {
     atlas: Option<Atlas>,
 }
 
-/// Both networks as viewers take them.
-fn viewed(weights: &Weights, tokenizer_pages: PageKind) -> ViewedModels<'_> {
-    ViewedModels {
-        vit: &weights.vit,
-        layout: &weights.model,
-        normalization: Normalization::HALF,
-        tokenizer: &weights.dvae,
-        tokenizer_layout: &weights.tokenizer,
-        tokenizer_pages,
-    }
-}
-
 /// The plans of the first picture.
-pub(crate) fn viewer_plans(weights: &Weights, kind: Option<Kind>, caps: &Caps) -> Result<ViewerPlans> {
-    let pages = if kind == Some(Kind::Tokenizer) { PageKind::Ema } else { PageKind::Param };
-    ViewerPlans::new(&viewed(weights, pages), caps)
+pub(crate) fn viewer_plans(weights: &Weights, trained: Option<Trained>, caps: &Caps) -> Result<ViewerPlans> {
+    let pages = trained.map_or(PageKind::Param, Trained::tokenizer_pages);
+    ViewerPlans::new(&weights.viewed(pages), caps)
 }
 
 impl Loaded {
@@ -77,7 +65,7 @@ impl Loaded {
         weights: &Weights,
         plans: ViewerPlans,
     ) -> Result<Loaded> {
-        let models = viewed(weights, holder.tokenizer_pages());
+        let models = weights.viewed(holder.tokenizer_pages());
         let viewer = Viewer::of_plans(holder.session(), &models, plans)?;
         Ok(Loaded { holder, arrivals, viewer, attention: None, inspect: None, atlas: None })
     }

@@ -13,7 +13,7 @@ impl Engine {
     /// of updates that the training stands at, or −1 if there is none.
     pub async fn recover(&mut self) -> Thrown<i32> {
         if let Some(Loaded { holder: Holder::Training(t), .. }) = self.loaded.take() {
-            self.kept = Some((t.settings, t.snapshot));
+            self.kept = Some((t.live.settings, t.live.snapshot));
         }
         self.gpu = Gpu::create_async(None).await.map_err(thrown)?;
         // Kept until it is back on a device: the next try may find one where this one did not.

@@ -1,20 +1,26 @@
 //! The connection between a window and the networks: owned by the host program, shared by all widgets.
 
+mod frame;
+#[cfg(not(target_arch = "wasm32"))]
+mod thread;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, Sender, channel};
+#[cfg(target_arch = "wasm32")]
+use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Sender, channel};
 
 use beit::data::{MaskKind, MaskSpec, Picture, generate};
 use beit::gpu::Gpu;
 use beit::rng::{Key, Stream};
 use beit::train::{LiveSettings, Pair};
 use egui::epaint::mutex::RwLock;
-use egui::{ColorImage, Context, TextureHandle, TextureId, TextureOptions};
+use egui::{TextureHandle, TextureId};
 use egui_wgpu::{RenderState, Renderer};
 
 use crate::engine::Engine;
-use crate::news::{Board, Command, Layer, ModelFacts, News, Seen, TrainOn, TrainingNews, Wish};
+use crate::news::{Board, Command, ModelFacts, News, Seen, TrainOn, TrainingNews};
 
 /// Networks on the host's device, the picture that is looked at, and what the widgets share: mask and chosen patch.
 ///
@@ -111,7 +117,7 @@ impl Beit {
         #[cfg(not(target_arch = "wasm32"))]
         {
             let board = beit.board.clone();
-            let work = move || work(Engine::new(gpu, board.clone()), &board, &orders);
+            let work = move || thread::work(Engine::new(gpu, board.clone()), &board, &orders);
             let thread = std::thread::Builder::new().name("beit".into()).spawn(work);
             if let Err(e) = thread {
                 beit.unusable = Some(format!("no thread could be started: {e}"));
@@ -255,34 +261,6 @@ impl Beit {
         }
     }
 
-    /// Lets the textures of the networks' pictures follow, for hosts with a renderer of their own: once a frame, before
-    /// the widgets. Hosts on eframe need not call it.
-    pub fn register(&mut self, renderer: &mut Renderer) {
-        let (Some(device), true) = (&self.device, self.shown_generation != self.news.canvas_generation)
-        else {
-            return;
-        };
-        for (canvas, id) in self.news.canvases.iter().zip(&mut self.textures) {
-            let Some(canvas) = canvas else { continue };
-            let filter = wgpu::FilterMode::Nearest;
-            match id {
-                Some(id) => {
-                    renderer.update_egui_texture_from_wgpu_texture(device, &canvas.view, filter, *id);
-                }
-                None => *id = Some(renderer.register_native_texture(device, &canvas.view, filter)),
-            }
-        }
-        self.shown_generation = self.news.canvas_generation;
-    }
-
-    /// The texture of a layer and its size, if it shows what the news say.
-    pub(crate) fn texture(&self, layer: Layer) -> Option<TextureId> {
-        self.textures[layer as usize].filter(|_| self.shown_generation == self.news.canvas_generation)
-    }
-    /// The picture as the transformer takes it.
-    pub(crate) fn original(&self) -> Option<TextureId> {
-        self.original.as_ref().map(|(_, texture)| texture.id())
-    }
     /// Ids of the codebook whose pictures are drawn; they are drawn once a widget asks for them.
     pub fn codebook_drawn(&self) -> usize {
         self.news.atlas_ready
@@ -293,51 +271,6 @@ impl Beit {
     }
     pub(crate) fn want_atlas(&mut self) {
         self.atlas_wanted = true;
-    }
-
-    /// Takes over what the engine found and asks for what changed. Every widget calls it; the first call of a frame
-    /// does the work. Hosts need it only if they show no widget in a frame.
-    pub fn update(&mut self, context: &Context) {
-        if self.frame == Some(context.cumulative_frame_nr()) {
-            return;
-        }
-        self.frame = Some(context.cumulative_frame_nr());
-        self.board.attend(context);
-        #[cfg(target_arch = "wasm32")]
-        self.advance_in_frame(context);
-        self.news = self.board.read();
-        if let Some(renderer) = self.renderer.clone() {
-            self.register(&mut renderer.write());
-        }
-        if let Some((name, picture)) = self.board.take_opened() {
-            self.set_picture(picture, name);
-        }
-        if let Some(grid) = self.grid()
-            && self.mask.len() != grid.0 * grid.1
-        {
-            self.mask = drawn_mask(grid, MaskKind::Blockwise, 0.4, self.seed);
-            (self.chosen, self.asked) = (None, false);
-        }
-        self.follow_picture(context);
-        self.ask();
-        if std::mem::take(&mut self.atlas_wanted) != self.atlas_told {
-            self.atlas_told = !self.atlas_told;
-            self.order(Command::WantAtlas(self.atlas_told));
-        }
-    }
-
-    /// In a browser the engine has no thread: it gets a share of every frame.
-    #[cfg(target_arch = "wasm32")]
-    fn advance_in_frame(&mut self, context: &Context) {
-        let now = context.input(|i| i.time);
-        if let Some((engine, orders)) = &mut self.engine {
-            while let Ok(command) = orders.try_recv() {
-                engine.obey(command, now);
-            }
-            if engine.advance(now) {
-                context.request_repaint();
-            }
-        }
     }
 
     /// Reads dropped files, which a browser gives only later: the first is looked at, all may be trained on.
@@ -364,34 +297,6 @@ impl Beit {
     fn set_picture(&mut self, picture: Arc<Picture>, name: String) {
         (self.picture, self.picture_name, self.asked) = (Some(picture), name, false);
     }
-
-    /// Keeps the texture of the original in step with picture and model.
-    fn follow_picture(&mut self, context: &Context) {
-        let (Some(picture), Some(model)) = (&self.picture, &self.news.model) else { return };
-        let size = model.image;
-        let same = |(kept, texture): &(Arc<Picture>, TextureHandle)| {
-            Arc::ptr_eq(kept, picture) && texture.size() == [size.1, size.0]
-        };
-        if self.original.as_ref().is_some_and(same) {
-            return;
-        }
-        let crop = picture.centred(size);
-        let view = beit::data::resize(picture, crop, size.1, size.0, beit::data::Filter::Bicubic);
-        let image = ColorImage::from_rgb([view.width, view.height], &view.rgb);
-        let texture = context.load_texture("beit original", image, TextureOptions::NEAREST);
-        self.original = Some((picture.clone(), texture));
-    }
-
-    /// Asks for a reconstruction if picture or mask changed.
-    fn ask(&mut self) {
-        let Some(picture) = self.picture.clone().filter(|_| !self.asked && self.mask.contains(&true)) else {
-            return;
-        };
-        self.request += 1;
-        self.asked = true;
-        let mask: Arc<[bool]> = self.mask.clone().into();
-        self.order(Command::Look(Wish { request: self.request, picture, mask, attention: true }));
-    }
 }
 
 impl Drop for Beit {
@@ -415,33 +320,4 @@ pub(crate) fn drawn_mask(
     let target = ((cells as f64 * share).round() as usize).clamp(1, cells);
     let blocks = MaskSpec::blockwise(rows, columns, target, (cells / 16).clamp(1, target));
     generate(&MaskSpec { kind, ..blocks }, Key::new(seed, Stream::Mask, 0))
-}
-
-/// The engine's thread: orders, then a share of work; sleeps briefly while the device works, and until the next order
-/// when there is nothing to do.
-#[cfg(not(target_arch = "wasm32"))]
-fn work(mut engine: Engine, board: &Board, orders: &Receiver<Command>) {
-    use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
-    use std::time::{Duration, Instant};
-    let start = Instant::now();
-    let mut busy = false;
-    while !board.stopped() {
-        let pause = Duration::from_millis(if busy { 1 } else { 50 });
-        match orders.recv_timeout(pause) {
-            Ok(order) => {
-                engine.obey(order, start.elapsed().as_secs_f64());
-                // Of several orders that wait, only the last look is carried out.
-                loop {
-                    match orders.try_recv() {
-                        Ok(order) => engine.obey(order, start.elapsed().as_secs_f64()),
-                        Err(TryRecvError::Empty) => break,
-                        Err(TryRecvError::Disconnected) => return,
-                    }
-                }
-            }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
-        busy = engine.advance(start.elapsed().as_secs_f64());
-    }
 }

@@ -1,8 +1,11 @@
 //! Training that somebody watches, in a window or a tab: one update at a time, nothing waits, and a copy on the host
 //! now and then from which a lost device is made good.
 
+mod settings;
+pub use settings::{LiveFigures, LivePlans, LiveSettings, Trained};
+
 use super::{Pair, State, Stepper};
-use crate::config::{RunConfig, preset};
+use crate::config::RunConfig;
 use crate::data::{BadSamples, MimBatch, MimBatches, Samples, Source, TokenBatch, TokenBatches};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::PageKind;
@@ -10,7 +13,6 @@ use crate::models::mim::TOKENIZER;
 use crate::session::{HostData, Session, Ticket};
 use crate::tasks::tokenizer::Codebook;
 use crate::tasks::{pretrain, tokenizer};
-use serde::Serialize;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -22,61 +24,6 @@ const WINDOW: usize = 8;
 const PATIENCE: u32 = 10;
 /// Bytes of decoded pictures that are kept.
 const CACHE: usize = 64 << 20;
-
-/// What is trained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trained {
-    /// The tokenizer.
-    Tokenizer,
-    /// The transformer, on the ids of the tokenizer.
-    Model,
-}
-
-/// Settings of a training.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LiveSettings {
-    /// What is trained.
-    pub kind: Trained,
-    /// From random numbers instead of the loaded weights.
-    pub fresh: bool,
-    /// Updates.
-    pub steps: u64,
-    /// Pictures per update.
-    pub batch: usize,
-    /// Seed of order, views, masks and fresh weights.
-    pub seed: u64,
-}
-
-/// Figures of one update. What does not belong to the trained network is left out.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct LiveFigures {
-    /// Updates done.
-    pub step: u64,
-    /// Updates wanted.
-    pub steps: u64,
-    /// Pictures per update.
-    pub batch: usize,
-    /// Loss in nats.
-    pub loss: f32,
-    /// exp(entropy) of the ids of the last updates.
-    pub perplexity: f64,
-    /// Ids seen in them.
-    pub used: usize,
-    /// Vocabulary V.
-    pub vocab: usize,
-    /// Transformer: share of masked tokens predicted right.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub accuracy: Option<f32>,
-    /// Transformer: accuracy of always guessing the commonest id.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub chance: Option<f64>,
-    /// Tokenizer: negative log-likelihood a value, nats.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub nll: Option<f32>,
-    /// Tokenizer: KL from the uniform distribution, nats a cell.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kl: Option<f32>,
-}
 
 enum Batches {
     Tokens(TokenBatches, Option<TokenBatch>),
@@ -114,63 +61,36 @@ pub struct LiveTraining {
     copying: Option<Copying>,
 }
 
-/// The recipe of the nano preset for these networks and settings; schedules scale with the number of updates.
-fn recipe(pair: &Pair, s: &LiveSettings) -> Result<RunConfig> {
-    let mut c = preset("nano")?;
-    c.model = pair.vit.clone();
-    c.tokenizer = pair.dvae.clone();
-    c.seed = s.seed;
-    let cells = c.model.patches();
-    c.mask.num_mask_patches = (cells * 2 / 5).max(1);
-    c.mask.min_block = (cells / 16).clamp(1, c.mask.num_mask_patches);
-    (c.tokenizer_training.steps, c.training.steps) = (s.steps, s.steps);
-    (c.tokenizer_training.batch, c.training.batch) = (s.batch, s.batch);
-    c.training.warmup = (s.steps / 12).max(1);
-    if !s.fresh {
-        // Weights that were trained before are not shaken up again.
-        c.training.lr *= 0.3;
-        c.tokenizer_training.lr *= 0.3;
-    }
-    c.check()?;
-    Ok(c)
-}
-
 impl LiveTraining {
     /// Loads everything on a fresh session and puts the starting point in place: `from`, or else the settings' own.
+    /// `plans` are those of the same networks and settings.
     ///
     /// # Errors
-    /// If the settings cannot work or the device refuses.
+    /// If the device refuses.
     pub fn start(
         mut session: Box<dyn Session>,
         pair: &Pair,
         settings: LiveSettings,
+        plans: LivePlans,
         source: Arc<dyn Source>,
         from: Option<(u64, State)>,
     ) -> Result<LiveTraining> {
-        let config = recipe(pair, &settings)?;
+        let LivePlans { config, steps } = plans;
         let bad = Arc::new(BadSamples::new(1.0));
         let samples = Samples::shuffled(source, settings.seed, bad)?.with_cache(CACHE);
-        let caps = session.caps();
         let views = config.views(true);
-        let (plans, batches) = match settings.kind {
+        let batches = match settings.kind {
             Trained::Tokenizer => {
                 pair.put(session.as_mut(), pretrain::MODEL)?;
-                let plans = tokenizer::plans(
-                    &config.tokenizer,
-                    config.token_side(),
-                    &config.tokenizer_training,
-                    &caps,
-                )?;
-                (plans, Batches::Tokens(TokenBatches::new(samples, settings.batch, views)?, None))
+                Batches::Tokens(TokenBatches::new(samples, settings.batch, views)?, None)
             }
             Trained::Model => {
                 pair.put(session.as_mut(), TOKENIZER)?;
-                let plans = config.mim().plans(&config.training, &pair.tokenizer, &caps)?;
                 let batches = MimBatches::new(samples, settings.batch, views, config.mask_spec())?;
-                (plans, Batches::Masked(Box::new(batches), None))
+                Batches::Masked(Box::new(batches), None)
             }
         };
-        let mut stepper = Stepper::new(session, plans)?;
+        let mut stepper = Stepper::new(session, steps)?;
         let snapshot = from.unwrap_or_else(|| (0, first_state(pair, &settings, &stepper)));
         stepper.restore(&snapshot.1)?;
         let (recent, step, stage) = (VecDeque::new(), snapshot.0, Stage::Between);
@@ -243,11 +163,14 @@ impl LiveTraining {
     }
 
     /// Copies everything that training changes to [`LiveTraining::snapshot`], as far as it can without waiting; `true`
-    /// when that is done.
+    /// when that is done. Between updates only.
     ///
     /// # Errors
-    /// If the device was lost.
+    /// If the device was lost, or an update is under way: the copy would hold half of it.
     pub fn copy(&mut self) -> Result<bool> {
+        if matches!(self.stage, Stage::Update { .. }) {
+            return Err(Error::config("a copy in the middle of an update").at("LiveTraining::copy"));
+        }
         let mut copying = match self.copying.take() {
             Some(copying) => copying,
             None => self.begin_copy()?,
@@ -292,14 +215,6 @@ impl LiveTraining {
             Trained::Model => pair.model_pages = pages(PageKind::Param).unwrap_or_default(),
         }
         pair
-    }
-
-    /// Which pages of the tokenizer a viewer beside the training looks at.
-    pub fn tokenizer_pages(&self) -> PageKind {
-        match self.settings.kind {
-            Trained::Tokenizer => PageKind::Ema,
-            Trained::Model => PageKind::Param,
-        }
     }
 
     fn submit(&mut self) -> Result<Vec<Ticket>> {
