@@ -24,6 +24,7 @@ mod predict_segment;
 mod pretrain;
 mod probe;
 mod progress;
+mod recipe_flags;
 mod reconstruct;
 mod runs;
 mod settings;

@@ -48,7 +48,7 @@ impl Command for Args {
         self.settings.given()
     }
     fn save_every(&self) -> Option<u64> {
-        self.settings.save_every
+        self.settings.recipe.save_every
     }
     fn job(
         &self,

@@ -1,14 +1,16 @@
 //! Flags that change a run's config, shared by the commands that take one. Presets first, then the file, then flags.
 
 use super::overrides::{any_given, from_preset, named, read_config, set};
+use super::recipe_flags::{RecipeFlags, set_recipe};
 use crate::config::{COLOURS, Method, RunConfig, merge_file, peek, preset};
 use crate::error::{Error, Result};
 use crate::ops::Precision;
-use std::path::PathBuf;
 
 /// Flags that change the config.
 #[derive(clap::Args, Debug, Clone, Default)]
 pub struct Settings {
+    #[command(flatten)]
+    pub recipe: RecipeFlags,
     /// Complete set of values to start from: nano, micro, tiny, small, base, large [default: nano]
     #[arg(long, visible_alias = "model", value_name = "NAME")]
     pub preset: Option<String>,
@@ -16,51 +18,21 @@ pub struct Settings {
     /// moco-v3 [default: beit]
     #[arg(long, value_name = "NAME")]
     pub method: Option<String>,
-    /// TOML file over the preset (`--print-config` shows all keys)
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
     /// Pictures: a folder, a tar file, CIFAR files, or `synthetic` [default: synthetic]
     #[arg(long, visible_alias = "data-path", value_name = "DIR|FILE|synthetic")]
     pub data: Option<String>,
     /// Held-out pictures: a folder [default: a share of the data]
     #[arg(long, value_name = "DIR")]
     pub val: Option<String>,
-    /// Seed of every random draw
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
-    /// Updates of the transformer
-    #[arg(long, value_name = "N", conflicts_with = "epochs")]
-    pub steps: Option<u64>,
-    /// Passes over the pictures, instead of --steps
-    #[arg(long, value_name = "N")]
-    pub epochs: Option<u64>,
     /// Updates of the tokenizer
     #[arg(long, value_name = "N")]
     pub tokenizer_steps: Option<u64>,
-    /// Pictures per update
-    #[arg(long, value_name = "N")]
-    pub batch_size: Option<usize>,
-    /// Peak learning rate of the transformer
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    pub lr: Option<f64>,
     /// Last learning rate of the transformer
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub min_lr: Option<f64>,
-    /// Updates over which the learning rate rises
-    #[arg(long, value_name = "N", conflicts_with = "warmup_epochs")]
-    pub warmup_steps: Option<u64>,
     /// Passes over which the learning rate rises
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "warmup_steps")]
     pub warmup_epochs: Option<u64>,
-    /// Decoupled weight decay
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    pub weight_decay: Option<f64>,
-    /// Largest global gradient norm; 0 = no clipping
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    pub clip_grad: Option<f64>,
-    /// Stochastic depth of the last block
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    pub drop_path: Option<f32>,
     /// Initial LayerScale; 0 leaves it out
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub layer_scale_init_value: Option<f32>,
@@ -79,21 +51,12 @@ pub struct Settings {
     /// Side of the transformer's picture in pixels
     #[arg(long, visible_alias = "input-size", value_name = "N")]
     pub image_size: Option<usize>,
-    /// Micro-batches per update: less memory, same numbers
-    #[arg(long, value_name = "N")]
-    pub accumulate: Option<usize>,
-    /// Compute each block twice instead of keeping its activations: less memory, more time
-    #[arg(long)]
-    pub recompute: bool,
     /// Of activations and matrix products on a GPU: f32, or f16 with dynamic loss scaling [default: f32]
     #[arg(long, value_name = "NAME")]
     pub precision: Option<Precision>,
     /// Strength of colour jitter; 0 = off
     #[arg(long, visible_alias = "color-jitter", value_name = "X")]
     pub jitter: Option<f32>,
-    /// Do not mirror pictures (digits, text)
-    #[arg(long)]
-    pub no_flip: bool,
     /// Do not crop at random
     #[arg(long)]
     pub no_crop: bool,
@@ -103,19 +66,13 @@ pub struct Settings {
     /// Folder of the token cache, to share it between runs [default: in the run folder]
     #[arg(long, value_name = "DIR", requires = "token_cache")]
     pub token_cache_dir: Option<String>,
-    /// Updates between checkpoints
-    #[arg(long, value_name = "N")]
-    pub save_every: Option<u64>,
-    /// Updates between evaluations
-    #[arg(long, value_name = "N")]
-    pub eval_every: Option<u64>,
 }
 
 impl Settings {
     /// Whether any flag that changes training was given.
     pub fn given(&self) -> bool {
         let mut without = self.clone();
-        without.save_every = None;
+        without.recipe.save_every = None;
         any_given(&without)
     }
 
@@ -125,7 +82,7 @@ impl Settings {
     /// If a file cannot be read or a value cannot work.
     pub fn merged(&self) -> Result<RunConfig> {
         let mut c = from_preset(self.preset.as_ref(), preset)?;
-        let file = read_config(self.config.as_ref())?;
+        let file = read_config(self.recipe.config.as_ref())?;
         // the method first: it decides what the keys of its own section are, and some values of others
         let named = file.as_ref().and_then(|(_, text)| peek::<String>(text, "method", "name"));
         if let (Some(named), Some(asked)) = (&named, &self.method)
@@ -153,38 +110,26 @@ impl Settings {
     }
 
     fn apply(&self, c: &mut RunConfig) -> Result<()> {
+        set_recipe!(c, &self.recipe);
         set(&mut c.data, &self.data);
         set(&mut c.val, &self.val);
-        set(&mut c.seed, &self.seed);
-        set(&mut c.training.steps, &self.steps);
         set(&mut c.tokenizer_training.steps, &self.tokenizer_steps);
-        set(&mut c.training.batch, &self.batch_size);
-        set(&mut c.training.lr, &self.lr);
         set(&mut c.training.min_lr, &self.min_lr);
-        set(&mut c.training.warmup, &self.warmup_steps);
-        set(&mut c.training.weight_decay, &self.weight_decay);
-        set(&mut c.training.clip, &self.clip_grad);
         set(&mut c.training.precision, &self.precision);
-        set(&mut c.training.accumulate, &self.accumulate);
-        set(&mut c.model.drop_path, &self.drop_path);
         set(&mut c.model.layer_scale, &self.layer_scale_init_value);
         set(&mut c.mask.num_mask_patches, &self.num_mask_patches);
         set(&mut c.mask.min_block, &self.min_mask_block);
         set(&mut c.augment.jitter, &self.jitter);
         set(&mut c.token_cache.views, &self.token_cache);
         set(&mut c.token_cache.dir, &self.token_cache_dir);
-        set(&mut c.schedule.save_every, &self.save_every);
-        set(&mut c.schedule.eval_every, &self.eval_every);
-        c.training.recompute |= self.recompute;
-        c.augment.flip &= !self.no_flip;
         c.augment.crop &= !self.no_crop;
         c.mask.predict_all |= self.predict_all;
         if let Some(side) = self.image_size {
             c.model.image = (side, side);
         }
         named(&mut c.mask.kind, &self.mask_kind, "--mask-kind", "blockwise, paper, random, none")?;
-        if self.warmup_steps.is_none() && self.steps.is_some_and(|s| c.training.warmup >= s) {
-            c.training.warmup = c.training.steps / 10;
+        if self.recipe.steps.is_some() {
+            self.recipe.shorten_warmup(&mut c.training.warmup, c.training.steps, 10);
         }
         c.check()
     }
@@ -195,7 +140,7 @@ impl Settings {
     /// If the result is 0 updates.
     pub fn apply_epochs(&self, c: &mut RunConfig, pictures: usize) -> Result<()> {
         let per_epoch = (pictures as u64).div_ceil(c.training.batch as u64).max(1);
-        if let Some(epochs) = self.epochs {
+        if let Some(epochs) = self.recipe.epochs {
             c.training.steps = epochs.saturating_mul(per_epoch);
             c.training.warmup = c.training.warmup.min(c.training.steps / 10);
         }

@@ -154,7 +154,7 @@ fn workload(args: &Args, device: &Device, w: Workload) -> Result<Measurement> {
 /// A step of a preset with its tokenizer.
 fn preset_step(args: &Args, session: Box<dyn Session>) -> Result<Measurement> {
     let mut config = args.settings.merged()?;
-    if args.settings.batch_size.is_some() && args.settings.accumulate.is_none() {
+    if args.settings.recipe.batch_size.is_some() && args.settings.recipe.accumulate.is_none() {
         config.training.accumulate = 1;
     }
     if config.method != Method::Beit {

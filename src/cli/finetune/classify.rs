@@ -41,7 +41,7 @@ impl Command for Args {
         self.settings.given()
     }
     fn save_every(&self) -> Option<u64> {
-        self.settings.save_every
+        self.settings.recipe.save_every
     }
     fn job(
         &self,
@@ -52,7 +52,7 @@ impl Command for Args {
     ) -> Result<Box<dyn Job>> {
         let mut job = Classification::prepare(config, pictures, self.settings.image_size, fresh)?;
         if fresh {
-            job.apply_epochs(self.settings.epochs, self.settings.warmup_epochs);
+            job.apply_epochs(self.settings.recipe.epochs, self.settings.warmup_epochs);
         }
         job.check(caps)?;
         Ok(Box::new(job))

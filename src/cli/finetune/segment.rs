@@ -2,13 +2,14 @@
 
 use crate::cli::launch::{Command, RunFlags, launch};
 use crate::cli::overrides::{any_given, from_preset, last_numbers, set, with_file};
+use crate::cli::recipe_flags::{RecipeFlags, set_recipe};
 use crate::config::{SegmentConfig, TaskConfig, segment_preset};
 use crate::error::Result;
 use crate::models::segmenter::SegmentHead;
 use crate::models::setr::SetrConfig;
 use crate::ops::Caps;
 use crate::train::{Job, Pictures, Segmentation};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 const EXAMPLES: &str = "Examples:
@@ -30,15 +31,14 @@ pub struct Args {
 /// Flags that change the config. Preset first, then the file, then flags.
 #[derive(clap::Args, Debug, Clone, Default)]
 struct Settings {
+    #[command(flatten)]
+    recipe: RecipeFlags,
     /// What the weights start from: a run or checkpoint folder, a file of any known library, or `scratch`
     #[arg(long, visible_alias = "finetune", value_name = "RUN_OR_FILE|scratch")]
     model: Option<String>,
     /// Complete set of values to start from: nano, micro, tiny, small, base, large [default: nano]
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
-    /// TOML file over the preset (`--print-config` shows all keys)
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
     /// Pictures: a folder (with images/ and annotations/ or the like in it, or with --labels), or `synthetic`
     #[arg(long, visible_alias = "data-path", value_name = "DIR|synthetic")]
     data: Option<String>,
@@ -66,45 +66,9 @@ struct Settings {
     /// Side of a crop in pixels
     #[arg(long, visible_alias = "input-size", value_name = "N")]
     image_size: Option<usize>,
-    /// Seed of every random draw
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-    /// Updates
-    #[arg(long, value_name = "N", conflicts_with = "epochs")]
-    steps: Option<u64>,
-    /// Passes over the pictures, instead of --steps
-    #[arg(long, value_name = "N")]
-    epochs: Option<u64>,
-    /// Crops per update
-    #[arg(long, value_name = "N")]
-    batch_size: Option<usize>,
-    /// Micro-batches per update: less memory; batch norm sees one at a time
-    #[arg(long, value_name = "N")]
-    accumulate: Option<usize>,
-    /// Compute each block twice instead of keeping its activations: less memory, more time
-    #[arg(long)]
-    recompute: bool,
-    /// Learning rate of the head that the decay starts from
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    lr: Option<f64>,
-    /// Updates over which the learning rate rises
-    #[arg(long, value_name = "N")]
-    warmup_steps: Option<u64>,
     /// Factor of the learning rate from one block to the one below it
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     layer_decay: Option<f64>,
-    /// Decoupled weight decay
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    weight_decay: Option<f64>,
-    /// Largest global gradient norm; 0 = no clipping
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    clip_grad: Option<f64>,
-    /// Stochastic depth of the last block
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    drop_path: Option<f32>,
-    /// Do not mirror pictures
-    #[arg(long)]
-    no_flip: bool,
     /// Do not change colours
     #[arg(long)]
     no_photometric: bool,
@@ -114,29 +78,25 @@ struct Settings {
     /// Held-out pictures that are looked at in an evaluation, at most
     #[arg(long, value_name = "N")]
     val_images: Option<usize>,
-    /// Updates between checkpoints
-    #[arg(long, value_name = "N")]
-    save_every: Option<u64>,
-    /// Updates between evaluations
-    #[arg(long, value_name = "N")]
-    eval_every: Option<u64>,
 }
 
 impl Settings {
     fn given(&self) -> bool {
         let mut without = self.clone();
-        without.save_every = None;
+        without.recipe.save_every = None;
         any_given(&without)
     }
 
     fn merged(&self) -> Result<SegmentConfig> {
-        let mut c = with_file(from_preset(self.preset.as_ref(), segment_preset)?, self.config.as_ref())?;
+        let mut c =
+            with_file(from_preset(self.preset.as_ref(), segment_preset)?, self.recipe.config.as_ref())?;
         self.apply(&mut c);
         c.check()?;
         Ok(c)
     }
 
     fn apply(&self, c: &mut SegmentConfig) {
+        set_recipe!(c, &self.recipe);
         set(&mut c.start, &self.model);
         set(&mut c.data, &self.data);
         set(&mut c.labels, &self.labels);
@@ -144,23 +104,10 @@ impl Settings {
         set(&mut c.val_labels, &self.val_labels);
         set(&mut c.classes, &self.classes);
         set(&mut c.class_names, &self.class_names);
-        set(&mut c.seed, &self.seed);
-        set(&mut c.training.steps, &self.steps);
-        set(&mut c.training.batch, &self.batch_size);
-        set(&mut c.training.accumulate, &self.accumulate);
-        set(&mut c.training.lr, &self.lr);
-        set(&mut c.training.warmup, &self.warmup_steps);
         set(&mut c.training.layer_decay, &self.layer_decay);
-        set(&mut c.training.weight_decay, &self.weight_decay);
-        set(&mut c.training.clip, &self.clip_grad);
-        set(&mut c.model.drop_path, &self.drop_path);
         set(&mut c.val_images, &self.val_images);
         set(&mut c.train_images, &self.train_images);
-        set(&mut c.schedule.save_every, &self.save_every);
-        set(&mut c.schedule.eval_every, &self.eval_every);
         c.reduce_zero_label |= self.reduce_zero_label;
-        c.training.recompute |= self.recompute;
-        c.augment.flip &= !self.no_flip;
         c.augment.photometric &= !self.no_photometric;
         if let Some(side) = self.image_size {
             c.model.image = (side, side);
@@ -172,9 +119,7 @@ impl Settings {
                 ..SetrConfig::default()
             });
         }
-        if self.warmup_steps.is_none() && c.training.warmup >= c.training.steps {
-            c.training.warmup = c.training.steps / 10;
-        }
+        self.recipe.shorten_warmup(&mut c.training.warmup, c.training.steps, 10);
     }
 }
 
@@ -193,7 +138,7 @@ impl Command for Args {
         self.settings.given()
     }
     fn save_every(&self) -> Option<u64> {
-        self.settings.save_every
+        self.settings.recipe.save_every
     }
     fn pictures(&self, config: &SegmentConfig) -> Result<Pictures> {
         Segmentation::pictures(config)
@@ -207,7 +152,7 @@ impl Command for Args {
     ) -> Result<Box<dyn Job>> {
         let mut job = Segmentation::prepare(config, pictures, self.settings.image_size, fresh)?;
         if fresh {
-            job.apply_epochs(self.settings.epochs);
+            job.apply_epochs(self.settings.recipe.epochs);
         }
         job.check(caps)?;
         Ok(Box::new(job))

@@ -1,23 +1,22 @@
 //! Flags of `beit finetune classify`. Preset first, then the file, then flags.
 
 use crate::cli::overrides::{any_given, from_preset, named, set, with_file};
+use crate::cli::recipe_flags::{RecipeFlags, set_recipe};
 use crate::config::{ClassifyConfig, SCRATCH, TaskConfig};
 use crate::data::RandAugment;
 use crate::error::{Error, Result};
-use std::path::PathBuf;
 
 /// Flags that change the config.
 #[derive(clap::Args, Debug, Clone, Default)]
 pub struct Settings {
+    #[command(flatten)]
+    pub recipe: RecipeFlags,
     /// What the weights start from: a run or checkpoint folder, a file of any known library, or `scratch`
     #[arg(long, visible_alias = "finetune", value_name = "RUN_OR_FILE|scratch")]
     pub model: Option<String>,
     /// Complete set of values to start from: nano, micro, tiny, small, base, large [default: nano]
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
-    /// TOML file over the preset (`--print-config` shows all keys)
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
     /// Labelled pictures: a folder with a folder per class, tar shards, CIFAR files, `synthetic` [default: synthetic]
     #[arg(long, visible_alias = "data-path", value_name = "DIR|FILE|synthetic")]
     pub data: Option<String>,
@@ -27,43 +26,16 @@ pub struct Settings {
     /// Train on so many pictures of each class only, drawn at random
     #[arg(long, value_name = "N")]
     pub labels_per_class: Option<usize>,
-    /// Seed of every random draw
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
-    /// Updates
-    #[arg(long, value_name = "N", conflicts_with = "epochs")]
-    pub steps: Option<u64>,
-    /// Passes over the pictures, instead of --steps
-    #[arg(long, value_name = "N")]
-    pub epochs: Option<u64>,
-    /// Pictures per update
-    #[arg(long, value_name = "N")]
-    pub batch_size: Option<usize>,
-    /// Peak learning rate of the head
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    pub lr: Option<f64>,
     /// Last learning rate of the head
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub min_lr: Option<f64>,
-    /// Updates over which the learning rate rises
-    #[arg(long, value_name = "N", conflicts_with = "warmup_epochs")]
-    pub warmup_steps: Option<u64>,
     /// Passes over which the learning rate rises
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "warmup_steps")]
     pub warmup_epochs: Option<u64>,
     /// Factor on the learning rate from one block to the one below it; 1 = the same for all [default: the preset's,
     /// from scratch 1]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub layer_decay: Option<f64>,
-    /// Decoupled weight decay
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    pub weight_decay: Option<f64>,
-    /// Largest global gradient norm; 0 = no clipping
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    pub clip_grad: Option<f64>,
-    /// Stochastic depth of the last block
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    pub drop_path: Option<f32>,
     /// Measure and save a moving average of the weights with this coefficient; 0 = off
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub model_ema_decay: Option<f64>,
@@ -82,12 +54,6 @@ pub struct Settings {
     /// Share of the short side that an evaluation crop keeps
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub crop_pct: Option<f64>,
-    /// Micro-batches per update: less memory, same numbers
-    #[arg(long, value_name = "N")]
-    pub accumulate: Option<usize>,
-    /// Compute each block twice instead of keeping its activations
-    #[arg(long)]
-    pub recompute: bool,
     /// RandAugment as timm writes it, such as rand-m9-mstd0.5-inc1, or none
     #[arg(long, value_name = "POLICY")]
     pub aa: Option<String>,
@@ -118,25 +84,16 @@ pub struct Settings {
     /// Smallest share of the area that a random crop takes
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub min_scale: Option<f64>,
-    /// Do not mirror pictures (digits, text)
-    #[arg(long)]
-    pub no_flip: bool,
     /// Do not crop at random
     #[arg(long)]
     pub no_crop: bool,
-    /// Updates between checkpoints
-    #[arg(long, value_name = "N")]
-    pub save_every: Option<u64>,
-    /// Updates between evaluations
-    #[arg(long, value_name = "N")]
-    pub eval_every: Option<u64>,
 }
 
 impl Settings {
     /// Whether any flag that changes training was given.
     pub fn given(&self) -> bool {
         let mut without = self.clone();
-        without.save_every = None;
+        without.recipe.save_every = None;
         any_given(&without)
     }
 
@@ -146,9 +103,9 @@ impl Settings {
     /// If a file cannot be read or a value cannot work.
     pub fn merged(&self) -> Result<ClassifyConfig> {
         let preset = from_preset(self.preset.as_ref(), ClassifyConfig::preset)?;
-        let mut c = with_file(preset, self.config.as_ref())?;
+        let mut c = with_file(preset, self.recipe.config.as_ref())?;
         // lower rates for lower layers keep what pre-training taught them; from scratch there is nothing to keep
-        if self.model.as_deref().unwrap_or(&c.start) == SCRATCH && self.config.is_none() {
+        if self.model.as_deref().unwrap_or(&c.start) == SCRATCH && self.recipe.config.is_none() {
             c.training.layer_decay = 1.0;
         }
         self.apply_training(&mut c)?;
@@ -158,30 +115,19 @@ impl Settings {
     }
 
     fn apply_training(&self, c: &mut ClassifyConfig) -> Result<()> {
+        set_recipe!(c, &self.recipe);
         set(&mut c.start, &self.model);
         set(&mut c.data, &self.data);
         set(&mut c.val, &self.val);
-        set(&mut c.seed, &self.seed);
         set(&mut c.labels_per_class, &self.labels_per_class);
         let t = &mut c.training;
-        set(&mut t.steps, &self.steps);
-        set(&mut t.batch, &self.batch_size);
-        set(&mut t.lr, &self.lr);
         set(&mut t.min_lr, &self.min_lr);
-        set(&mut t.warmup, &self.warmup_steps);
         set(&mut t.layer_decay, &self.layer_decay);
-        set(&mut t.weight_decay, &self.weight_decay);
-        set(&mut t.clip, &self.clip_grad);
-        set(&mut t.accumulate, &self.accumulate);
         set(&mut t.ema, &self.model_ema_decay);
-        t.recompute |= self.recompute;
-        if self.warmup_steps.is_none() && self.steps.is_some_and(|s| t.warmup >= s) {
-            t.warmup = t.steps / 5;
+        if self.recipe.steps.is_some() {
+            self.recipe.shorten_warmup(&mut t.warmup, t.steps, 5);
         }
-        set(&mut c.model.drop_path, &self.drop_path);
         set(&mut c.init_scale, &self.init_scale);
-        set(&mut c.schedule.save_every, &self.save_every);
-        set(&mut c.schedule.eval_every, &self.eval_every);
         if let Some(side) = self.image_size {
             c.model.image = (side, side);
         }
@@ -202,7 +148,6 @@ impl Settings {
         set(&mut a.erasing, &self.reprob);
         set(&mut a.jitter, &self.jitter);
         set(&mut a.min_scale, &self.min_scale);
-        a.flip &= !self.no_flip;
         a.crop &= !self.no_crop;
         if let Some(policy) = &self.aa {
             a.randaugment = parse_policy(policy)?;

@@ -1,6 +1,7 @@
 //! `beit tokenizer train`: a tokenizer of its own, for any number of pre-training runs.
 
 use crate::cli::launch::{Command, RunFlags, launch};
+use crate::cli::recipe_flags::RecipeFlags;
 use crate::cli::settings::Settings;
 use crate::config::RunConfig;
 use crate::error::Result;
@@ -102,16 +103,19 @@ impl Args {
     fn settings(&self) -> Settings {
         Settings {
             preset: self.preset.clone(),
-            config: self.config.clone(),
             data: self.data.clone(),
             val: self.val.clone(),
-            seed: self.seed,
             tokenizer_steps: self.steps,
             jitter: self.jitter,
-            no_flip: self.no_flip,
             no_crop: self.no_crop,
-            save_every: self.save_every,
-            eval_every: self.eval_every,
+            recipe: RecipeFlags {
+                config: self.config.clone(),
+                seed: self.seed,
+                no_flip: self.no_flip,
+                save_every: self.save_every,
+                eval_every: self.eval_every,
+                ..RecipeFlags::default()
+            },
             ..Settings::default()
         }
     }
