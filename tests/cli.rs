@@ -145,14 +145,19 @@ fn plan_info_and_runs_speak_json() {
 #[cfg(unix)]
 fn the_window_is_started_from_beside_the_program_or_missed_with_advice() {
     use std::os::unix::fs::PermissionsExt;
+    // By another process: a file that this one holds open for writing while a neighbouring test forks is "busy".
+    let copy = |from: &Path, to: &Path| {
+        assert!(std::process::Command::new("cp").args([from, to]).status().unwrap().success());
+    };
     let dir = scratch();
     let program = dir.path().join("beit");
-    std::fs::copy(env!("CARGO_BIN_EXE_beit"), &program).unwrap();
+    copy(Path::new(env!("CARGO_BIN_EXE_beit")), &program);
     let start = |args: &[&str]| std::process::Command::new(&program).arg("gui").args(args).output().unwrap();
     refused(&start(&[]), 1, &["not installed", "beit-egui", "cargo build --release -p beit-egui"]);
     refused(&start(&["no-such-run"]), 1, &["no-such-run"]);
-    let window = dir.path().join("beit-egui");
-    std::fs::write(&window, "#!/bin/sh\necho window \"$@\"\n").unwrap();
+    let (script, window) = (dir.path().join("script"), dir.path().join("beit-egui"));
+    std::fs::write(&script, "#!/bin/sh\necho window \"$@\"\n").unwrap();
+    copy(&script, &window);
     std::fs::set_permissions(&window, std::fs::Permissions::from_mode(0o755)).unwrap();
     let run = dir.path().to_str().unwrap();
     assert_eq!(text(&start(&[run])).trim(), format!("window {run}"));

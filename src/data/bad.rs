@@ -101,7 +101,7 @@ impl BadSamples {
     pub fn none_usable(&self) -> Error {
         let state = self.lock();
         let error =
-            Error::data("no picture can be read").got(format!("{} unreadable files", state.bad.len()));
+            Error::data("no picture can be read").got(format!("unreadable files: {}", state.bad.len()));
         match first_reasons(&state) {
             reasons if reasons.is_empty() => error,
             reasons => error.hint(reasons),

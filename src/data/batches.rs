@@ -133,7 +133,7 @@ impl Samples {
 /// One warning where a batch is larger than a data set of `len` pictures.
 pub fn repeats(len: usize, batch: usize) -> Option<String> {
     (len < batch).then(|| {
-        format!("the data set has {len} pictures, fewer than the batch size {batch}: it is gone through again with fresh crops")
+        format!("fewer training pictures ({len}) than the batch size ({batch}): they are gone through again with fresh crops")
     })
 }
 

@@ -45,7 +45,7 @@ impl Pictures {
     pub fn unreadable(&self) -> Option<String> {
         let bad = self.bad.report();
         let named: Vec<String> = bad.named.iter().map(|b| format!("{}: {}", b.name, b.reason)).collect();
-        (bad.bad > 0).then(|| format!("{} unreadable files were skipped: {}", bad.bad, named.join("; ")))
+        (bad.bad > 0).then(|| format!("unreadable files skipped: {}: {}", bad.bad, named.join("; ")))
     }
 }
 
@@ -59,6 +59,5 @@ fn hold_out(
             .push("no held-out pictures: validation figures are measured on the training pictures".into());
         return Ok((all.clone(), all.clone()));
     }
-    let share = choice.val_share.max(1.5 / all.len() as f64).min(0.5);
-    split(all.clone(), share, choice.seed)
+    split(all.clone(), choice.val_share, choice.seed)
 }

@@ -108,7 +108,7 @@ fn hold_out(
         warnings.push("no held-out pictures: figures are measured on the training pictures".into());
         return Ok((all.clone(), all));
     }
-    split(all.clone(), choice.val_share.max(1.5 / all.len() as f64).min(0.5), choice.seed)
+    split(all.clone(), choice.val_share, choice.seed)
 }
 
 fn synthetic(choice: &SegmentChoice<'_>) -> Result<SegmentPictures> {

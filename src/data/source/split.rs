@@ -54,8 +54,11 @@ impl Source for Subset {
     }
 }
 
+/// Up to so many held-out pictures are opened first, lest the only one be a damaged file.
+const CHECKED: usize = 16;
+
 /// Splits off a share of the pictures for evaluation: disjoint, deterministic in the seed, both in the order of
-/// the source. With a share above 0 both parts hold at least one picture.
+/// the source. With a share above 0 both parts hold at least one picture, the held-out one a readable one if there is any.
 pub fn split(source: Arc<dyn Source>, share: f64, seed: u64) -> Result<(Arc<dyn Source>, Arc<dyn Source>)> {
     let len = source.len();
     if !(0.0..1.0).contains(&share) {
@@ -70,8 +73,17 @@ pub fn split(source: Arc<dyn Source>, share: f64, seed: u64) -> Result<(Arc<dyn 
     // A key of its own: the epochs of training draw from the others.
     let mut draws = Key::new(seed, Stream::Shuffle, u32::MAX).draws();
     let mut order: Vec<usize> = (0..len).collect();
-    for i in 0..held {
-        order.swap(i, i + draws.below(len - i));
+    let (mut taken, mut next) = (0, 0);
+    while taken < held {
+        if next < len {
+            order.swap(next, next + draws.below(len - next));
+            next += 1;
+            if held <= CHECKED && source.load(order[next - 1]).is_err() {
+                continue; // training skips and counts it
+            }
+            order.swap(taken, next - 1);
+        }
+        taken += 1; // past the end nothing readable is left
     }
     let mut train = order.split_off(held);
     train.sort_unstable();
