@@ -107,6 +107,9 @@ fn print_tokens(records: &[Value]) {
     println!("    ln V                  {:.3}  (uniform guess)", get("ln_v"));
     println!("    unigram entropy       {:.3}  (knows how common each token is)", get("unigram_entropy"));
     println!("    per-position entropy  {:.3}  (knows where the patch lies)", get("position_entropy"));
+    if let Some(masked) = last(records, "masked_position_entropy") {
+        println!("      of masked patches   {masked:.3}  (masks lie more in the middle)");
+    }
     println!(
         "  accuracy {:.3}; share of the commonest token {:.3}",
         get("val_mlm_acc"),

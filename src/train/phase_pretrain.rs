@@ -51,6 +51,8 @@ pub struct Baselines {
     pub unigram: f64,
     /// Mean entropy of the ids at each position.
     pub position: f64,
+    /// The same over the patches that are masked in the held-out pictures.
+    pub masked_position: f64,
     /// exp of the first.
     pub perplexity: f64,
     /// Share of the commonest id.
@@ -67,9 +69,9 @@ pub fn run(run: &mut Run<'_>, job: &Pretraining, tokenizer: &Tokenizer) -> Resul
     let ln_v = (work.config.model.vocab as f64).ln();
     run.folder.write("baselines.json", format!("{:#}\n", baselines_json(&b, ln_v)).as_bytes())?;
     run.tell(Event::Note(format!(
-        "tokens of the training pictures: ln V {ln_v:.3}, unigram entropy {:.3}, per-position entropy {:.3}, \
-         perplexity {:.1} of {}, commonest token {:.3}",
-        b.unigram, b.position, b.perplexity, work.config.model.vocab, b.commonest
+        "tokens of the training pictures: ln V {ln_v:.3}, unigram entropy {:.3}, per-position entropy {:.3} \
+         (of masked patches {:.3}), perplexity {:.1} of {}, commonest token {:.3}",
+        b.unigram, b.position, b.masked_position, b.perplexity, work.config.model.vocab, b.commonest
     )));
     let found = run.newest(Phase::PRETRAIN)?;
     let (first, best) = match &found {
@@ -96,6 +98,7 @@ fn baselines_json(b: &Baselines, ln_v: f64) -> serde_json::Value {
         "ln_v": ln_v,
         "unigram_entropy": b.unigram,
         "position_entropy": b.position,
+        "masked_position_entropy": b.masked_position,
         "perplexity": b.perplexity,
         "commonest_share": b.commonest,
     })
@@ -138,8 +141,9 @@ impl PretrainWork {
         let decode = stepper.session.load(Arc::new(plan))?;
         let samples = Samples::in_order(pictures.val.clone(), c.seed, pictures.bad.clone())?;
         let maker = MimBatches::new(samples, batch, c.views(false), c.masking())?;
-        let val = (0..(images / batch) as u64).map(|i| maker.make(i)).collect::<Result<_>>()?;
-        let baselines = token_baselines(run.workers, job, &tokenizer, &mut stepper)?;
+        let val: Vec<MimBatch> =
+            (0..(images / batch) as u64).map(|i| maker.make(i)).collect::<Result<_>>()?;
+        let baselines = token_baselines(run.workers, job, &tokenizer, &mut stepper, &val)?;
         let tokenizer_hash = tokenizer.hash()?;
         let fingerprint = pictures.train.fingerprint();
         Ok(PretrainWork {
@@ -183,6 +187,7 @@ fn token_baselines(
     job: &Pretraining,
     tokenizer: &Tokenizer,
     stepper: &mut Stepper,
+    val: &[MimBatch],
 ) -> Result<Baselines> {
     let (c, pictures) = (&job.config, &job.pictures);
     let images = STATISTICS_IMAGES.min(pictures.train.len());
@@ -201,9 +206,14 @@ fn token_baselines(
         statistics.add(&stepper.session.read(plan, "ids")?.u32());
     }
     let all = statistics.codebook();
+    let mut masked = vec![0; c.model.patches()];
+    for image in val.iter().flat_map(|batch| batch.predicted.chunks(c.model.patches())) {
+        masked.iter_mut().zip(image).for_each(|(n, &hidden)| *n += u64::from(hidden));
+    }
     Ok(Baselines {
         unigram: all.entropy(),
         position: statistics.position_entropy(),
+        masked_position: statistics.position_entropy_at(&masked),
         perplexity: all.perplexity(),
         commonest: all.commonest(),
     })
@@ -269,6 +279,7 @@ impl Work for PretrainWork {
             ("ln_v", (self.config.model.vocab as f64).ln()),
             ("unigram_entropy", self.baselines.unigram),
             ("position_entropy", self.baselines.position),
+            ("masked_position_entropy", self.baselines.masked_position),
             ("val_unigram_entropy", tokens.entropy()),
             ("perplexity", self.baselines.perplexity),
             ("commonest_share", self.baselines.commonest),
