@@ -121,10 +121,15 @@ fn segmenter_of(c: &HfConfig, seen: &Head) -> Result<SegmenterHead> {
     {
         return wrong("pool_scales", "1 to 16 sides from 1 to 256");
     }
+    // The library's decoder is as wide as its transformer, official ones are too, and no key says so: the small presets of
+    // this crate have narrower ones.
+    let channels = match seen {
+        Some(SegmenterHead { head: SegmentHead::Upernet(u), .. }) => u.channels,
+        _ => official.channels,
+    };
     Ok(SegmenterHead {
         classes: c.num_labels().or(seen.map(|h| h.classes)).unwrap_or(2),
-        // the library's decoder is as wide as its transformer; official ones are too
-        head: SegmentHead::Upernet(UperNetConfig { taps, pool_scales, auxiliary, ..official }),
+        head: SegmentHead::Upernet(UperNetConfig { channels, taps, pool_scales, auxiliary, ..official }),
     })
 }
 
