@@ -26,6 +26,8 @@ pub enum Stream {
     Test = 8,
     /// Sampling of predicted tokens.
     Sample = 9,
+    /// Codes of a codebook that start, or start anew.
+    Codes = 10,
 }
 
 /// Mixes four words into four words (bijective).

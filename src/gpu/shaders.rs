@@ -49,6 +49,7 @@ pub const FILES: &[(&str, &str)] = files![
     "batch_norm",
     "channel_dropout",
     "clip",
+    "codebook_update",
     "combine",
     "concat",
     "conv2d",
@@ -60,6 +61,7 @@ pub const FILES: &[(&str, &str)] = files![
     "fold",
     "gather",
     "gelu",
+    "group_mean",
     "gumbel",
     "head_loss",
     "kl_uniform",
@@ -71,7 +73,9 @@ pub const FILES: &[(&str, &str)] = files![
     "matmul_sum",
     "matmul_tile",
     "max_pool",
+    "members",
     "moving_mean",
+    "nearest",
     "norm2",
     "one_hot",
     "patchify",
@@ -87,6 +91,7 @@ pub const FILES: &[(&str, &str)] = files![
     "slice",
     "softmax",
     "soft_cross_entropy",
+    "tanh",
     "upsample",
 ];
 

@@ -30,6 +30,14 @@ pub fn patchify(g: &mut Graph, x: Var, patch: usize) -> Result<Var> {
     g.apply(Patchify { patch }, &[x])
 }
 
+/// The reverse of [`patchify`]: images of `shape` `[B,H,W,C]`.
+///
+/// # Errors
+/// If the elements are not as many, or the sides not multiples of the patch.
+pub fn unpatchify(g: &mut Graph, patches: Var, patch: usize, shape: &[usize]) -> Result<Var> {
+    g.apply(Unpatchify { patch, shape: shape.to_vec() }, &[patches])
+}
+
 /// Pixel element of patch row `row`, element `e` of an image batch `[B,h,w,c]`.
 fn pixel(row: usize, e: usize, p: usize, (h, w, c): (usize, usize, usize)) -> usize {
     let (gh, gw) = (h / p, w / p);
@@ -105,6 +113,12 @@ impl Op for Unpatchify {
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         arity(inputs, 1)?;
         let out = TensorType::real(&self.shape)?;
+        if !matches!(*out.shape(), [_, h, w, _] if self.patch > 0 && h % self.patch == 0 && w % self.patch == 0)
+        {
+            return Err(Error::shape("image sides must be multiples of the patch")
+                .expected(format!("[B,H,W,C] with H and W multiples of {}", self.patch))
+                .got(out.to_string()));
+        }
         super::expect_elements("patches", &inputs[0], out.elements())?;
         Ok(vec![out])
     }

@@ -525,6 +525,44 @@ pub const MUTANTS: &[Mutant] = &[
     kernel("AddScaled", "subtracted", |op, args| {
         with(op, args, |ins, _| ins[1].real().iter_mut().for_each(|b| *b = -*b));
     }),
+    kernel("Tanh", "rational fit of third order", |op, args| {
+        after(op, args, |ins, outs, _| {
+            for (y, x) in outs[0].iter_mut().zip(ins[0].get()) {
+                *y = (x * (15.0 + x * x) / (15.0 + 6.0 * x * x)).clamp(-1.0, 1.0);
+            }
+        });
+    }),
+    kernel("TanhGrad", "derivative of the argument instead of the result", |op, args| {
+        with(op, args, |ins, _| ins[1].real().iter_mut().for_each(|y| *y = y.tanh()));
+    }),
+    kernel("Nearest", "last of equals", |op, args| {
+        let k = args.in_types[1].rows();
+        with(op, args, |ins, types| {
+            let rows: Vec<f32> = ins[1].get().chunks(types[1].cols()).rev().flatten().copied().collect();
+            ins[1].real().copy_from_slice(&rows);
+        });
+        after(&Nothing, args, |_, outs, _| outs[0].iter_mut().for_each(|id| *id = (k - 1) as f32 - *id));
+    }),
+    kernel("Nearest", "codes of the next row", |op, args| {
+        let c = args.in_types[1].cols();
+        after(op, args, |_, outs, _| outs[1].rotate_left(c));
+    }),
+    kernel("Members", "chains that skip a row", |op, args| {
+        after(op, args, |_, outs, _| {
+            let old = outs[1].clone();
+            let rows = old.len() as f32;
+            let next = |r: f32| if r < rows { old[r as usize] } else { rows };
+            outs[1].iter_mut().for_each(|r| *r = next(*r));
+        });
+    }),
+    kernel("CodebookUpdate", "new codes not of length 1", |op, args| {
+        after(op, args, |_, outs, _| outs[0].iter_mut().for_each(|x| *x *= 0.99));
+    }),
+    kernel("CodebookUpdate", "another draw for a code that starts anew", |op, args| {
+        with(op, args, |ins, _| ins[5].word()[3] ^= 1);
+    }),
+    kernel("CodebookUpdate", "first rows one too far", |op, args| off_by_one(op, args, 3)),
+    kernel("GroupMean", "first rows one too far", |op, args| off_by_one(op, args, 3)),
     kernel("Combine", "factor ignored", |op, args| constant(op, args, 2, 1.0)),
 ];
 

@@ -86,6 +86,8 @@ pub const MUTANTS: &[Mutant] = &[
     vjp("Gelu", "derivative taken as 1", |op, v| identity(op, v, 0)),
     vjp("Gelu", "cotangent ignored", with_ones),
     vjp("Relu", "derivative taken as 1", |op, v| identity(op, v, 0)),
+    vjp("Tanh", "derivative taken as 1", |op, v| identity(op, v, 0)),
+    vjp("Tanh", "cotangent ignored", with_ones),
     vjp("Relu", "sign flipped", |op, v| times(op, v, 0, -1.0)),
     vjp("LayerNorm", "normalised values instead of the operand", kept_result),
     vjp("LayerNorm", "gamma and beta exchanged", |op, v| exchanged(op, v, 1, 2)),
