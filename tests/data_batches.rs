@@ -5,12 +5,17 @@ use std::sync::Arc;
 
 use beit::data::decode::encode_png;
 use beit::data::{
-    Augment, BadSamples, ImageLimits, Loader, LoaderOptions, MaskSpec, MimBatch, MimBatches, Normalization,
-    Picture, Samples, SyntheticSource, TokenBatches, Views, decode, open,
+    Augment, BadSamples, Filter, ImageLimits, Loader, LoaderOptions, MaskSpec, MimBatch, MimBatches,
+    Normalization, Picture, Samples, SyntheticSource, TokenBatches, Views, decode, open,
 };
 
-const VIEWS: Views =
-    Views { patch_side: 32, token_side: 16, augment: None, normalization: Normalization::HALF };
+const VIEWS: Views = Views {
+    patch_side: 32,
+    token_side: 16,
+    token_filter: Filter::Lanczos,
+    augment: None,
+    normalization: Normalization::HALF,
+};
 
 fn views() -> Views {
     Views { augment: Some(Augment::default()), ..VIEWS }

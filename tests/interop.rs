@@ -39,7 +39,7 @@ fn each_layout_is_recognised() {
     let model = interop::open_with(&fixture("cls_abspos_clspool"), Want::Vit, &options).unwrap();
     assert_eq!((model.vit().unwrap().heads, model.notes.len()), (4, 0));
 
-    let model = open(&fixture("dvae_tiny"), Want::Dvae).unwrap();
+    let model = open(&fixture("dvae_tiny"), Want::Tokenizer).unwrap();
     let d = model.dvae().unwrap();
     assert_eq!((d.n_hid, d.n_init, d.groups, d.blocks, d.pools, d.vocab), (8, 8, 4, 1, 3, 32));
     let e = open(&fixture("dvae_tiny"), Want::Vit).unwrap_err().to_string();

@@ -21,6 +21,7 @@ mod parity {
     pub mod train_mim;
     pub mod updates;
     pub mod vit;
+    pub mod vq_kd;
 }
 
 use std::io::Write;
@@ -29,7 +30,9 @@ use std::path::{Path, PathBuf};
 use parity::case::{Case, Outcome};
 use parity::device::Device;
 use parity::report::Report;
-use parity::{classify, dino, dvae, masking, metrics, mim, moco, preprocess, segment, train_mim, updates};
+use parity::{
+    classify, dino, dvae, masking, metrics, mim, moco, preprocess, segment, train_mim, updates, vq_kd,
+};
 
 /// What a kind of case is checked with.
 enum Check {
@@ -58,6 +61,7 @@ const KINDS: &[(&str, Check)] = &[
     ("segment", Check::Device(segment::check)),
     ("timm", Check::Device(classify::timm)),
     ("train_mim", Check::Device(train_mim::check)),
+    ("vq_kd", Check::Device(vq_kd::check)),
     // a data set for runs from end to end, without numbers to compare
     ("images", Check::NotYet),
 ];

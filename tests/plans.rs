@@ -59,7 +59,7 @@ fn snapshot(name: &str) {
     let mut now = String::new();
     for caps in [Caps::cpu(), Caps::guaranteed(Tier::Hardware)] {
         let (tokenizer, model) = all_plans(&config, &caps).expect("a preset has plans");
-        for plans in [&tokenizer, &model] {
+        for plans in tokenizer.iter().chain([&model]) {
             let bytes = (plans.layout.bytes(), plans.page_bytes(), plans.total_bytes());
             writeln!(
                 now,
@@ -283,6 +283,7 @@ fn memory_of(mut session: Box<dyn Session>, caps: Caps) {
     let mut config = preset("nano").expect("a preset");
     (config.tokenizer_training.batch, config.training.batch) = (2, 2);
     let (tokenizer, model) = all_plans(&config, &caps).expect("plans");
+    let tokenizer = tokenizer.expect("a dVAE needs no teacher");
     let before = session.allocated();
     session.add_store(&tokenizer.layout, &[PageKind::Param]).expect("the frozen tokenizer");
     let planned = tokenizer.layout.bytes() + model.total_bytes();

@@ -5,7 +5,7 @@ use beit::cpu::CpuSession;
 use beit::data::{Normalization, Picture, to_dvae_nhwc, to_f32_nhwc};
 use beit::graph::{Graph, PageKind, ParamLayout};
 use beit::models::mim::{self, MimBatchShape, MimOptions, TOKENIZER};
-use beit::models::{DvaeConfig, DvaeNetwork, RelPos, VitConfig, dvae};
+use beit::models::{DvaeConfig, DvaeNetwork, RelPos, TokenizerModel, VitConfig};
 use beit::ops::Caps;
 use beit::plan::Plan;
 use beit::session::{Data, HostData, PlanId, Session, Ticket};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 struct Models {
     vit: VitConfig,
-    dvae: DvaeConfig,
+    dvae: TokenizerModel,
     layout: ParamLayout,
     tokenizer: ParamLayout,
 }
@@ -37,7 +37,7 @@ impl Models {
             layer_scale: 0.1,
             drop_path: 0.0,
         };
-        let dvae = DvaeConfig {
+        let dvae: TokenizerModel = DvaeConfig {
             network: DvaeNetwork::Openai,
             n_hid: 4,
             n_init: 4,
@@ -45,17 +45,14 @@ impl Models {
             blocks: 1,
             pools: 2,
             vocab: 24,
-        };
+        }
+        .into();
         let mut g = Graph::new();
         let shape = MimBatchShape { images: 1, masked: 16 };
         mim::pretraining(&mut g, &vit, &dvae, shape, MimOptions::default()).unwrap();
         let layout = ParamLayout::of(&g, MODEL, 1 << 20).unwrap();
         let mut g = Graph::new();
-        g.in_store(TOKENIZER, |g| {
-            let image = g.input("image", &[1, 4, 4, 3])?;
-            dvae::round_trip(g, &dvae, image)
-        })
-        .unwrap();
+        g.in_store(TOKENIZER, |g| dvae.whole(g)).unwrap();
         let tokenizer = ParamLayout::of(&g, TOKENIZER, 1 << 20).unwrap();
         Models { vit, dvae, layout, tokenizer }
     }
@@ -301,7 +298,8 @@ fn what_cannot_work_is_refused() {
         viewer.look(&mut session, request).unwrap().patches.iter().all(|p| p.masked == p.round.is_some())
     );
 
-    let other = DvaeConfig { vocab: 25, ..m.dvae.clone() };
+    let mut other = m.dvae.clone();
+    other.set_vocab(25);
     let wrong = ViewerPlans::new(&ViewedModels { tokenizer: &other, ..m.viewed() }, &Caps::cpu());
     let message = wrong.unwrap_err().to_string();
     assert!(message.contains("24 ids") && message.contains("25 ids"), "{message}");

@@ -49,7 +49,12 @@ fn cached_ids_are_the_tokenizers_and_training_resumes() {
         let sample = train.load(picture).unwrap();
         for view in 0..3 {
             let key = cached_view_key(config.seed, picture, 3, view);
-            let view_pixels = to_dvae_nhwc(&token_view(&sample.picture, &augment, key, side.0));
+            let view_pixels = to_dvae_nhwc(&token_view(
+                &sample.picture,
+                &augment,
+                key,
+                (side.0, beit::data::Filter::Lanczos),
+            ));
             session.write(plan, "image", Data::F32(&view_pixels)).unwrap();
             session.run(plan).unwrap();
             let ids = session.read(plan, "ids").unwrap().u32();

@@ -1,6 +1,7 @@
 // Pixels of a decoder's output as colours of a texture.
 //
-// values [B,H,W,C], f32: the first three channels are means (beit-spec section 3.3); pixel = clamp((sigmoid(mu) - 0.1) / 0.8).
+// values [B,H,W,C], f32: the first three of six channels are means (beit-spec section 3.3); pixel = clamp((sigmoid(mu) - 0.1) / 0.8).
+// Three channels are values in -1..1 (sections 3.6 and 3.7).
 // Instance i is a square of `side` pixels, cut at (first, first) out of image i, and lies in place `start + i` of a grid of
 // `columns` squares on the target. One picture is one square. Bytes are gamma-encoded, as egui wants them.
 
@@ -47,6 +48,9 @@ fn corner(@builtin(vertex_index) vertex: u32, @builtin(instance_index) instance:
 }
 
 fn colour(mu: f32) -> f32 {
+    if cut.pixel == 3u {
+        return clamp(0.5 * mu + 0.5, 0.0, 1.0);
+    }
     return clamp((1.0 / (1.0 + exp(-mu)) - 0.1) / 0.8, 0.0, 1.0);
 }
 

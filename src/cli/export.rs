@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         FormatFlag::Transformers => (Format::Transformers, Want::Vit),
         FormatFlag::Timm => (Format::Timm, Want::Vit),
         FormatFlag::Official => (Format::Official, Want::Any),
-        FormatFlag::Dalle => (Format::Dalle, Want::Dvae),
+        FormatFlag::Dalle => (Format::Dalle, Want::Tokenizer),
     };
     args.flags.convert(&args.model, want, format, Some(&args.out))?;
     Ok(ExitCode::SUCCESS)

@@ -41,7 +41,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let want = if args.tokenizer { Want::Dvae } else { Want::Any };
+    let want = if args.tokenizer { Want::Tokenizer } else { Want::Any };
     let options = OpenOptions { heads: args.heads, ..OpenOptions::default() };
     let model = interop::open_with(&args.model, want, &options)?;
     let bytes = std::fs::read(&args.input).map_err(|e| Error::io("cannot read", &args.input, &e))?;

@@ -36,7 +36,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     for p in PRESETS {
         let config = preset(p)?;
         let (tokenizer, model) = crate::train::all_plans(&config, &caps)?;
-        let bytes = (model.total_bytes() + tokenizer.layout.bytes()).max(tokenizer.total_bytes());
+        let bytes = tokenizer.map_or(0, |t| (model.total_bytes() + t.layout.bytes()).max(t.total_bytes()));
         let flops = model.micro.cost().flops * model.accumulate as u64;
         presets.push(json!({
             "preset": p,

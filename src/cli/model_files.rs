@@ -6,8 +6,8 @@ use crate::interop::{
 };
 use crate::io::atomic;
 use crate::io::tensors::Precision;
-use crate::models::DvaeNetwork;
 use crate::models::segmenter::SegmentHead;
+use crate::models::{DvaeNetwork, TokenizerModel};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -134,12 +134,9 @@ fn precision_name(precision: Precision) -> &'static str {
 fn sizes(model: &ModelFile) -> Vec<(&'static str, String)> {
     let parameters: usize = model.tensors.values().filter(|t| t.as_f32().is_ok()).map(|t| t.data.len()).sum();
     let mut out = match &model.network {
-        Network::Dvae(d) => vec![
-            ("ids", d.vocab.to_string()),
-            ("cells", format!("{0} x {0} pixels", d.stride())),
-            (
-                "widths",
-                match d.network {
+        Network::Tokenizer(t) => {
+            let widths = match t {
+                TokenizerModel::Dvae(d) => match d.network {
                     DvaeNetwork::Openai => format!(
                         "encoder {}, decoder {}, {} groups of {} blocks",
                         d.n_hid, d.n_init, d.groups, d.blocks
@@ -149,8 +146,22 @@ fn sizes(model: &ModelFile) -> Vec<(&'static str, String)> {
                         d.n_hid, d.n_init, d.groups, d.blocks
                     ),
                 },
-            ),
-        ],
+                TokenizerModel::VqKd(v) => format!(
+                    "{}, codes of {}, {} blocks of {} heads and {} of the decoder, features of {}",
+                    v.width, v.code, v.depth, v.heads, v.decoder_depth, v.target
+                ),
+            };
+            let mut lines = vec![
+                ("ids", t.vocab().to_string()),
+                ("cells", format!("{0} x {0} pixels", t.stride())),
+                ("widths", widths),
+            ];
+            if let Some((rows, columns)) = t.fixed_grid() {
+                lines.push(("grid", format!("{rows} x {columns} cells, no other")));
+                lines.push(("pictures", if t.draws() { "mean patch of each id" } else { "none" }.to_owned()));
+            }
+            lines
+        }
         Network::Vit { config: c, head } => {
             let mut lines = vec![
                 ("picture", format!("{} x {} pixels, patches of {}", c.image.0, c.image.1, c.patch)),

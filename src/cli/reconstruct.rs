@@ -8,6 +8,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::graph::PageKind;
 use crate::io::atomic::write_file;
+use crate::models::TokenizerNetwork;
 use crate::pictures::reconstruction::{Words, board, shown_ids, telling_patches};
 use crate::rng::{Key, Stream};
 use crate::session::Session;
@@ -191,6 +192,7 @@ impl<'a> Looker<'a> {
             temperature: args.temperature.unwrap_or(1.0),
             rounds: args.rounds,
         };
+        let words = self.with_note(words);
         let sheet = board(&found, &words, &patches, &tokens, self.attention).draw()?;
         if !args.quiet {
             let f = &found.figures;
@@ -206,6 +208,16 @@ impl<'a> Looker<'a> {
             );
         }
         Ok((encode_png(&sheet)?, self.numbers(name, &found)))
+    }
+
+    /// Says what the pictures of tokens are, where no decoder drew them.
+    fn with_note(&self, mut words: Words) -> Words {
+        if self.viewer.tokenizer().network() == TokenizerNetwork::VqKd {
+            words.lines.push(
+                "tokens are shown as the mean training patch of their id: a VQ-KD tokenizer is not trained to draw".into(),
+            );
+        }
+        words
     }
 
     fn numbers(&self, name: &str, r: &Reconstruction) -> Value {

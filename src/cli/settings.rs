@@ -4,6 +4,7 @@ use super::overrides::{any_given, from_preset, named, read_config, set};
 use super::recipe_flags::{RecipeFlags, set_recipe};
 use crate::config::{COLOURS, Method, RunConfig, merge_file, peek, preset};
 use crate::error::{Error, Result};
+use crate::models::{TokenizerModel, TokenizerNetwork};
 use crate::ops::Precision;
 
 /// Flags that change the config.
@@ -63,6 +64,9 @@ pub struct Settings {
     /// Compute the ids of N fixed crops of each picture once, instead of ids of fresh crops in every step
     #[arg(long, value_name = "VIEWS")]
     pub token_cache: Option<usize>,
+    /// Network of the tokenizer, of commands that have a flag for it.
+    #[arg(skip)]
+    pub network: Option<TokenizerNetwork>,
     /// Folder of the token cache, to share it between runs [default: in the run folder]
     #[arg(long, value_name = "DIR", requires = "token_cache")]
     pub token_cache_dir: Option<String>,
@@ -95,21 +99,27 @@ impl Settings {
         if let Some(method) = self.method.as_ref().or(named.as_ref()) {
             c = c.with_method(method)?;
         }
+        // the same of the tokenizer's network
+        let in_file = file.as_ref().and_then(|(_, text)| peek(text, "tokenizer", "network"));
+        if let Some(network) = self.network.or(in_file) {
+            c.set_tokenizer_network(network)?;
+        }
         if let Some((path, text)) = &file {
-            if let Some(network) = peek(text, "tokenizer", "network") {
-                c.set_tokenizer_network(network);
-            }
             c = merge_file(&c, text, &path.display().to_string())?;
         }
         if matches!(c.method, Method::MaskedPatchColour(_)) {
             // a vocabulary in the file is that of the tokens
             c.model.vocab = COLOURS;
         }
-        self.apply(&mut c)?;
+        let placed = file
+            .as_ref()
+            .is_some_and(|(_, text)| peek::<(usize, usize)>(text, "tokenizer", "image").is_some());
+        self.apply(&mut c, !placed)?;
         Ok(c)
     }
 
-    fn apply(&self, c: &mut RunConfig) -> Result<()> {
+    /// `follow`: a VQ-KD tokenizer has the picture and the patches of the transformer, as no file says otherwise.
+    fn apply(&self, c: &mut RunConfig, follow: bool) -> Result<()> {
         set_recipe!(c, &self.recipe);
         set(&mut c.data, &self.data);
         set(&mut c.val, &self.val);
@@ -126,6 +136,11 @@ impl Settings {
         c.mask.predict_all |= self.predict_all;
         if let Some(side) = self.image_size {
             c.model.image = (side, side);
+        }
+        if let TokenizerModel::VqKd(v) = &mut c.tokenizer
+            && follow
+        {
+            (v.image, v.patch) = (c.model.image, c.model.patch);
         }
         named(&mut c.mask.kind, &self.mask_kind, "--mask-kind", "blockwise, paper, random, none")?;
         if self.recipe.steps.is_some() {

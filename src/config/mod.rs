@@ -20,10 +20,11 @@ pub use toml_file::{from_toml, merge_file, peek, to_toml};
 
 use crate::data::{Augment, MaskKind, MaskSpec, Masking, Normalization, Views};
 use crate::error::{Error, Result};
-use crate::models::{DvaeConfig, DvaeNetwork, VitConfig};
+use crate::models::{DvaeNetwork, TokenizerModel, TokenizerNetwork, VitConfig, VqKdConfig};
 use crate::ops::Precision;
 use crate::tasks::pretrain::{MimModel, PretrainRecipe};
-use crate::tasks::tokenizer::TokenizerRecipe;
+use crate::tasks::tokenizer::{TokenizerRecipe, view_filter};
+use crate::tasks::vq_kd::DistillationRecipe;
 use serde::{Deserialize, Serialize};
 
 /// A pre-training run.
@@ -48,7 +49,7 @@ pub struct RunConfig {
     /// The transformer.
     pub model: VitConfig,
     /// The tokenizer.
-    pub tokenizer: DvaeConfig,
+    pub tokenizer: TokenizerModel,
     /// How the tokenizer is trained.
     pub tokenizer_training: TokenizerRecipe,
     /// How the transformer is trained.
@@ -178,6 +179,7 @@ impl RunConfig {
         Views {
             patch_side: self.model.image.0,
             token_side: self.token_side().0,
+            token_filter: view_filter(&self.tokenizer),
             augment: train.then_some(augment),
             normalization: self.normalization(),
         }
@@ -186,15 +188,31 @@ impl RunConfig {
     pub fn mim(&self) -> MimModel {
         MimModel { vit: self.model.clone(), tokenizer: self.tokenizer.clone(), mask_slots: self.mask_slots() }
     }
-    /// Changes the tokenizer's network, with sizes in the proportions of its published form and a KL weight that suits it.
-    pub fn set_tokenizer_network(&mut self, network: DvaeNetwork) {
-        if network == self.tokenizer.network {
-            return;
+    /// Changes the tokenizer's network, with sizes in the proportions of its published form and a recipe that suits it.
+    ///
+    /// # Errors
+    /// If the preset is not known.
+    pub fn set_tokenizer_network(&mut self, network: TokenizerNetwork) -> Result<()> {
+        if network == self.tokenizer.network() {
+            return Ok(());
         }
-        self.tokenizer = self.tokenizer.in_network(network);
-        if network == DvaeNetwork::Custom {
-            self.tokenizer_training.beta = CUSTOM_BETA;
-        }
+        let vocab = self.tokenizer.vocab();
+        let of_preset = preset(&self.preset)?;
+        self.tokenizer_training = of_preset.tokenizer_training;
+        let dvae = |kind| Ok::<_, Error>(of_preset.tokenizer.dvae()?.in_network(kind).into());
+        self.tokenizer = match network {
+            TokenizerNetwork::Openai => dvae(DvaeNetwork::Openai)?,
+            TokenizerNetwork::Custom => {
+                self.tokenizer_training.beta = CUSTOM_BETA;
+                dvae(DvaeNetwork::Custom)?
+            }
+            TokenizerNetwork::VqKd => {
+                self.tokenizer_training.distill(&self.preset);
+                VqKdConfig::like(&self.model).into()
+            }
+        };
+        self.tokenizer.set_vocab(vocab);
+        Ok(())
     }
     /// Checks everything that can be checked before data and device are touched.
     ///
@@ -208,11 +226,16 @@ impl RunConfig {
                 .expected("a square picture")
                 .got(format!("{} x {}", self.model.image.0, self.model.image.1)));
         }
-        if self.method == Method::Beit && self.model.vocab != self.tokenizer.vocab {
+        if self.method == Method::Beit && self.model.vocab != self.tokenizer.vocab() {
             return Err(Error::config("vocabularies differ")
                 .at("model.vocab and tokenizer.vocab")
-                .expected(self.tokenizer.vocab.to_string())
+                .expected(self.tokenizer.vocab().to_string())
                 .got(self.model.vocab.to_string()));
+        }
+        if self.method == Method::Beit {
+            self.tokenizer
+                .check_grid(self.model.grid())
+                .map_err(|e| e.at("model.image and tokenizer.image"))?;
         }
         self.check_method()?;
         if self.method.masks() {
@@ -269,6 +292,7 @@ impl RunConfig {
                 return Err(wrong(flag, "a share from 0 to 1", share));
             }
         }
+        tt.distillation.as_ref().map_or(Ok(()), DistillationRecipe::check)?;
         self.data_choice().check()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{AugmentConfig, Cadence, MaskChoice, MaskConfig, RunConfig};
 use crate::error::{Error, Result};
-use crate::models::{DvaeConfig, DvaeNetwork, RelPos, VitConfig};
+use crate::models::{DvaeConfig, DvaeNetwork, RelPos, TokenizerModel, VitConfig};
 use crate::ops::Precision;
 use crate::tasks::pretrain::PretrainRecipe;
 use crate::tasks::tokenizer::TokenizerRecipe;
@@ -76,7 +76,7 @@ fn nano() -> RunConfig {
         val_images: 256,
         method: Default::default(),
         model: vit(32, 4, 64, 4, 2, 256),
-        tokenizer: DvaeConfig {
+        tokenizer: TokenizerModel::Dvae(DvaeConfig {
             network: DvaeNetwork::Openai,
             n_hid: 32,
             n_init: 32,
@@ -84,7 +84,7 @@ fn nano() -> RunConfig {
             blocks: 1,
             pools: 2,
             vocab: 256,
-        },
+        }),
         tokenizer_training: TokenizerRecipe {
             steps: 2400,
             batch: 16,
@@ -99,6 +99,7 @@ fn nano() -> RunConfig {
             weight_decay: 1e-4,
             ema: 0.998,
             clip: 1.0,
+            distillation: None,
         },
         training: PretrainRecipe {
             steps: 800,
@@ -131,7 +132,15 @@ fn micro() -> RunConfig {
     let mut c = nano();
     c.preset = "micro".into();
     c.model = vit(64, 8, 128, 6, 4, 1024);
-    c.tokenizer = DvaeConfig { n_hid: 64, n_init: 32, groups: 4, pools: 3, vocab: 1024, ..c.tokenizer };
+    c.tokenizer = TokenizerModel::Dvae(DvaeConfig {
+        network: DvaeNetwork::Openai,
+        n_hid: 64,
+        n_init: 32,
+        groups: 4,
+        blocks: 1,
+        pools: 3,
+        vocab: 1024,
+    });
     c.tokenizer_training =
         TokenizerRecipe { steps: 4000, batch: 32, lr: 3e-3, min_lr: 3e-4, ..c.tokenizer_training };
     c.training = PretrainRecipe { steps: 4000, batch: 128, lr: 2e-3, warmup: 200, ..c.training };
@@ -155,7 +164,7 @@ fn paper_size(
         preset: name.into(),
         val_images: 1024,
         model,
-        tokenizer,
+        tokenizer: tokenizer.into(),
         tokenizer_training: TokenizerRecipe {
             steps: 50_000,
             batch: 64,
@@ -196,6 +205,7 @@ fn paper_size(
 mod tests {
     use super::*;
     use crate::graph::{Graph, ParamLayout};
+    use crate::models::TokenizerNetwork;
     use crate::models::mim::{MimBatchShape, MimOptions, TOKENIZER, pretraining};
     use crate::tasks::pretrain::MODEL;
 
@@ -212,9 +222,19 @@ mod tests {
             let mut c = preset(name).unwrap();
             c.check().unwrap();
             let side = c.token_side();
-            c.set_tokenizer_network(DvaeNetwork::Custom);
-            c.check().unwrap();
-            assert_eq!((c.token_side(), c.tokenizer.n_init), (side, 2 * c.tokenizer.n_hid), "{name}");
+            for network in [TokenizerNetwork::Custom, TokenizerNetwork::VqKd, TokenizerNetwork::Openai] {
+                c.set_tokenizer_network(network).unwrap();
+                c.check().unwrap();
+                assert_eq!((c.tokenizer.network(), c.tokenizer.vocab()), (network, c.model.vocab), "{name}");
+                assert!(network == TokenizerNetwork::VqKd || c.token_side() == side, "{name}");
+                if network == TokenizerNetwork::Custom {
+                    let custom = c.tokenizer.dvae().unwrap();
+                    assert_eq!(custom.n_init, 2 * custom.n_hid, "{name}");
+                }
+                let written = crate::config::to_toml(&c).unwrap();
+                assert_eq!(crate::config::from_toml::<RunConfig>(&written, "x").unwrap(), c, "{name}");
+            }
+            assert_eq!(c, preset(name).unwrap(), "back where it was");
         }
         assert!(preset("huge").unwrap_err().to_string().contains("nano, micro"));
     }
@@ -236,7 +256,7 @@ mod tests {
         assert_eq!(parameters(&preset("base").unwrap(), TOKENIZER), 53_786_240, "encoder");
         let mut g = Graph::new();
         let ids = g.input_words("ids", &[1, 14, 14]).unwrap();
-        crate::models::dvae::from_ids(&mut g, &preset("base").unwrap().tokenizer, ids).unwrap();
+        preset("base").unwrap().tokenizer.from_ids(&mut g, ids).unwrap();
         assert_eq!(ParamLayout::of(&g, "model", 1 << 30).unwrap().parameters(), 43_829_766, "decoder");
     }
 }

@@ -125,26 +125,31 @@ impl Augment {
     }
 }
 
-/// The patch view (bicubic) and the token view (Lanczos) of one random crop, both square.
+/// The patch view (bicubic) and the token view (by the tokenizer's filter) of one random crop, both square.
 pub fn two_views(
     picture: &Picture,
     augment: &Augment,
     key: Key,
     patch_side: usize,
-    token_side: usize,
+    token: (usize, Filter),
 ) -> (Picture, Picture) {
-    both_sizes(&augment.apply(picture, key), patch_side, token_side)
+    both_sizes(&augment.apply(picture, key), patch_side, token)
 }
 
 /// The two views without randomness: the centred square.
-pub fn eval_views(picture: &Picture, patch_side: usize, token_side: usize) -> (Picture, Picture) {
-    both_sizes(&picture.cut(picture.centre_square()), patch_side, token_side)
+pub fn eval_views(picture: &Picture, patch_side: usize, token: (usize, Filter)) -> (Picture, Picture) {
+    both_sizes(&picture.cut(picture.centre_square()), patch_side, token)
 }
 
 /// The token view alone, of the same crop that [`two_views`] takes under this key.
-pub fn token_view(picture: &Picture, augment: &Augment, key: Key, token_side: usize) -> Picture {
+pub fn token_view(
+    picture: &Picture,
+    augment: &Augment,
+    key: Key,
+    (side, filter): (usize, Filter),
+) -> Picture {
     let part = augment.apply(picture, key);
-    resize(&part, part.whole(), token_side, token_side, Filter::Lanczos)
+    resize(&part, part.whole(), side, side, filter)
 }
 
 /// The patch view alone, of the same crop that [`two_views`] takes under this key.
@@ -153,10 +158,10 @@ pub fn patch_view(picture: &Picture, augment: &Augment, key: Key, patch_side: us
     resize(&part, part.whole(), patch_side, patch_side, Filter::Bicubic)
 }
 
-fn both_sizes(part: &Picture, patch_side: usize, token_side: usize) -> (Picture, Picture) {
+fn both_sizes(part: &Picture, patch_side: usize, (side, filter): (usize, Filter)) -> (Picture, Picture) {
     (
         resize(part, part.whole(), patch_side, patch_side, Filter::Bicubic),
-        resize(part, part.whole(), token_side, token_side, Filter::Lanczos),
+        resize(part, part.whole(), side, side, filter),
     )
 }
 
@@ -201,7 +206,8 @@ mod tests {
     fn switched_off_is_the_evaluation_view() {
         let key = Key::new(9, Stream::Augment, 4);
         let picture = scene();
-        assert_eq!(two_views(&picture, &Augment::off(), key, 32, 16), eval_views(&picture, 32, 16));
+        let token = (16, Filter::Lanczos);
+        assert_eq!(two_views(&picture, &Augment::off(), key, 32, token), eval_views(&picture, 32, token));
     }
 
     #[test]
@@ -230,8 +236,10 @@ mod tests {
     #[test]
     fn token_view_is_the_second_of_two() {
         let key = Key::new(2, Stream::Augment, 7);
-        let both = two_views(&scene(), &Augment::default(), key, 24, 12);
-        assert_eq!(both.1, token_view(&scene(), &Augment::default(), key, 12));
+        for token in [(12, Filter::Lanczos), (12, Filter::Bicubic)] {
+            let both = two_views(&scene(), &Augment::default(), key, 24, token);
+            assert_eq!(both.1, token_view(&scene(), &Augment::default(), key, token));
+        }
     }
 
     #[test]

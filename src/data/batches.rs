@@ -10,6 +10,7 @@ use super::ids::IdsFile;
 use super::normalize::{Normalization, push_dvae, push_normalized};
 use super::order::{Order, sample_key};
 use super::picture::Picture;
+use super::resize::Filter;
 use super::source::{Sample, Source};
 use crate::rng::{Key, Stream};
 use crate::{Error, Result};
@@ -144,6 +145,8 @@ pub struct Views {
     pub patch_side: usize,
     /// Side of the token view, s pixels.
     pub token_side: usize,
+    /// How the token view is resized.
+    pub token_filter: Filter,
     /// Random changes; None = the centred square, for evaluation.
     pub augment: Option<Augment>,
     /// Scaling of the patch view.
@@ -151,6 +154,10 @@ pub struct Views {
 }
 
 impl Views {
+    /// Side and filter of the token view.
+    pub fn token(&self) -> (usize, Filter) {
+        (self.token_side, self.token_filter)
+    }
     /// Refuses settings that cannot work, naming the flag.
     pub fn validate(&self) -> Result<()> {
         for (flag, side) in [("image-size", self.patch_side), ("token-image-size", self.token_side)] {
@@ -255,8 +262,8 @@ impl MimBatches {
             return Ok(patch_view(&sample.picture, augment, key, v.patch_side));
         }
         let (patch, token) = match &v.augment {
-            Some(augment) => two_views(&sample.picture, augment, key, v.patch_side, v.token_side),
-            None => eval_views(&sample.picture, v.patch_side, v.token_side),
+            Some(augment) => two_views(&sample.picture, augment, key, v.patch_side, v.token()),
+            None => eval_views(&sample.picture, v.patch_side, v.token()),
         };
         push_dvae(&mut out.token_view, &token);
         Ok(patch)
@@ -300,18 +307,21 @@ impl MimBatches {
 pub struct TokenBatch {
     /// Pictures in 0.1..0.9, `[B, s, s, 3]`.
     pub token_view: Vec<f32>,
+    /// The same crops for a teacher, normalised `[B, S, S, 3]`; empty unless asked for.
+    pub patch_view: Vec<f32>,
     /// Data-set index of every picture, `[B]`.
     pub samples: Vec<usize>,
 }
 
-/// Makes the batches of tokenizer training; only the token view is computed.
+/// Makes the batches of tokenizer training; only the token view is computed, unless patch views are asked for.
 pub struct TokenBatches {
     /// Where the pictures come from.
     pub samples: Samples,
     /// Pictures per batch, B.
     pub batch: usize,
-    /// Sizes and augmentation; the patch view is not made.
+    /// Sizes and augmentation.
     pub views: Views,
+    patch_views: bool,
 }
 
 impl TokenBatches {
@@ -319,20 +329,31 @@ impl TokenBatches {
     pub fn new(samples: Samples, batch: usize, views: Views) -> Result<Self> {
         check_batch(batch)?;
         views.validate()?;
-        Ok(TokenBatches { samples, batch, views })
+        Ok(TokenBatches { samples, batch, views, patch_views: false })
+    }
+
+    /// Makes patch views too: a teacher looks at the same crops.
+    pub fn with_patch_views(mut self) -> Self {
+        self.patch_views = true;
+        self
     }
 
     /// The batch of a step: a pure function of the step and the settings.
     pub fn make(&self, step: u64) -> Result<TokenBatch> {
-        let side = self.views.token_side;
-        let none = Augment::off();
-        let augment = self.views.augment.as_ref().unwrap_or(&none);
-        let mut out = TokenBatch { token_view: Vec::new(), samples: Vec::new() };
-        out.token_view.reserve(self.batch * side * side * 3);
+        let (v, none) = (&self.views, Augment::off());
+        let augment = v.augment.as_ref().unwrap_or(&none);
+        let mut out = TokenBatch { token_view: vec![], patch_view: vec![], samples: vec![] };
+        out.token_view.reserve(self.batch * v.token_side * v.token_side * 3);
         for p in numbers(step, self.batch) {
             let (index, sample) = self.samples.load(p)?;
             let key = self.samples.key(Stream::Augment, p);
-            push_dvae(&mut out.token_view, &token_view(&sample.picture, augment, key, side));
+            if self.patch_views {
+                let (patch, token) = two_views(&sample.picture, augment, key, v.patch_side, v.token());
+                push_normalized(&mut out.patch_view, &patch, v.normalization);
+                push_dvae(&mut out.token_view, &token);
+            } else {
+                push_dvae(&mut out.token_view, &token_view(&sample.picture, augment, key, v.token()));
+            }
             out.samples.push(index);
         }
         Ok(out)

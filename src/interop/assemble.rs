@@ -9,7 +9,7 @@ use crate::io::fit::check_fit;
 use crate::io::hf::{HfPreprocessor, parse_preprocessor_config};
 use crate::io::names::{self, Layout, detect_layout};
 use crate::io::tensors::{Precision, Tensors, check_finite};
-use crate::models::{DvaeConfig, VitConfig};
+use crate::models::{DvaeConfig, TokenizerModel, VitConfig, VqKdConfig};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -52,6 +52,7 @@ pub fn from_tensors(parts: Parts, options: &OpenOptions) -> Result<ModelFile> {
     }
     match layout {
         Layout::Dvae | Layout::CustomDvae => dvae(parts, layout),
+        Layout::VqKd => vq_kd(parts, options.heads),
         Layout::DvaeHalf => Err(Error::checkpoint("half of a dVAE")
             .expected("encoder and decoder")
             .hint("put encoder.* and decoder.* of the same kind into one folder and give the folder")),
@@ -74,9 +75,7 @@ fn dvae(parts: Parts, layout: Layout) -> Result<ModelFile> {
     let seen = if custom { sizes::infer_custom(&parts.tensors)? } else { sizes::infer_dvae(&parts.tensors)? };
     let mut notes = vec![];
     let config = match &parts.sizes {
-        Some(bytes) => serde_json::from_slice::<DvaeConfig>(bytes).map_err(|e| {
-            Error::checkpoint("not a tokenizer's sizes").at("tokenizer.json").got(e.to_string())
-        })?,
+        Some(bytes) => sizes_of(bytes)?.dvae().map_err(|e| e.at("tokenizer.json"))?.clone(),
         None if custom => seen.clone(),
         None => {
             notes.push(format!("{} pooling stages assumed, one after each group but the last", seen.pools));
@@ -100,12 +99,28 @@ fn dvae(parts: Parts, layout: Layout) -> Result<ModelFile> {
             .expected(format!("at most {GROUPS} groups and {WIDTH} channels, every block in the file"))
             .got(format!("{}, widths {widths:?}", shown(&config))));
     }
-    check_fit(&parts.tensors, &fits::dvae_shapes(&config)?)?;
     let side = config.stride() * 14;
+    tokenizer(parts, layout, config.into(), side, notes)
+}
+
+fn sizes_of(bytes: &[u8]) -> Result<TokenizerModel> {
+    serde_json::from_slice(bytes)
+        .map_err(|e| Error::checkpoint("not a tokenizer's sizes").at("tokenizer.json").got(e.to_string()))
+}
+
+/// A tokenizer whose sizes are known and sound, once its tensors are those of these sizes.
+fn tokenizer(
+    parts: Parts,
+    layout: Layout,
+    config: TokenizerModel,
+    side: usize,
+    notes: Vec<String>,
+) -> Result<ModelFile> {
+    check_fit(&parts.tensors, &fits::tokenizer_shapes(&config)?)?;
     Ok(ModelFile {
         path: parts.path,
         layout,
-        network: Network::Dvae(config),
+        network: Network::Tokenizer(config),
         tensors: parts.tensors,
         labels: vec![],
         preprocessing: HfPreprocessor::square(side),
@@ -114,6 +129,46 @@ fn dvae(parts: Parts, layout: Layout) -> Result<ModelFile> {
         metadata: parts.metadata,
         notes,
     })
+}
+
+fn vq_kd(mut parts: Parts, heads: Option<usize>) -> Result<ModelFile> {
+    let mut notes = vec![];
+    names::from_vq_kd(&mut parts.tensors)?;
+    let seen = sizes::infer_vq_kd(&parts.tensors, heads, &mut notes)?;
+    let config = match &parts.sizes {
+        Some(bytes) => match sizes_of(bytes)? {
+            TokenizerModel::VqKd(config) => {
+                notes.clear();
+                config
+            }
+            TokenizerModel::Dvae(_) => {
+                return Err(Error::checkpoint("sizes and weights of the tokenizer differ")
+                    .at("tokenizer.json")
+                    .expected("network vq-kd, as the weights are")
+                    .got("a dVAE"));
+            }
+        },
+        None => seen.clone(),
+    };
+    // Before anything of that size is drawn; what is left, the comparison of all shapes tells.
+    let layers = |c: &VqKdConfig| (c.depth, c.decoder_depth, c.mean_patches, c.grid());
+    if config.patch == 0 || layers(&config) != layers(&seen) {
+        let shown = |c: &VqKdConfig| {
+            let (h, w) = (c.image.0 / c.patch.max(1), c.image.1 / c.patch.max(1));
+            let patches = if c.mean_patches { "with" } else { "without" };
+            format!("{} + {} blocks, {h} x {w} cells, {patches} mean patches", c.depth, c.decoder_depth)
+        };
+        return Err(Error::checkpoint("sizes and weights of the tokenizer differ")
+            .expected(shown(&config))
+            .got(shown(&seen)));
+    }
+    bounded(&VitConfig { vocab: config.vocab, ..config.encoder() })?;
+    config.check().map_err(as_checkpoint)?;
+    if [config.code, config.target, config.patch].iter().any(|&n| n > WIDTH) {
+        return Err(Error::checkpoint("a tokenizer too large").expected(format!("at most {WIDTH} channels")));
+    }
+    let side = config.image.0;
+    tokenizer(parts, Layout::VqKd, config.into(), side, notes)
 }
 
 fn vit(parts: Parts, layout: Layout, heads: Option<usize>) -> Result<ModelFile> {

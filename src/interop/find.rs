@@ -45,7 +45,7 @@ pub(super) fn find(path: &Path, want: Want) -> Result<Found> {
     if !about.is_dir() {
         return Ok(dvae_halves(path).unwrap_or_else(|| Found::one(path.to_path_buf())));
     }
-    if want != Want::Dvae
+    if want != Want::Tokenizer
         && let Some(found) = vit_in(path)?
     {
         return Ok(found);
@@ -129,7 +129,7 @@ fn only_file_in(dir: &Path, want: Want) -> Result<Found> {
         }
     }
     let (looked_for, what) = match want {
-        Want::Dvae => {
+        Want::Tokenizer => {
             (format!("{TOKENIZER}, encoder.* with decoder.*, or a run's {CHECKPOINTS}/"), "tokenizer")
         }
         _ => (format!("{}, or a run's {CHECKPOINTS}/", VIT.join(", ")), "model"),

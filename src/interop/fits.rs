@@ -8,7 +8,7 @@ use crate::models::batch_norm::Statistics;
 use crate::models::mim::all_logits;
 use crate::models::upernet::HeadMode;
 use crate::models::vit::{VitInputs, backbone};
-use crate::models::{DvaeConfig, VitConfig, classifier, dvae, segmenter};
+use crate::models::{TokenizerModel, VitConfig, classifier, segmenter};
 use std::collections::BTreeMap;
 
 /// Shapes by name.
@@ -50,15 +50,13 @@ pub fn vit_shapes(config: &VitConfig, head: &Head) -> Result<Shapes> {
     Ok(shapes_of_store(&g, &store))
 }
 
-/// The parameters of a tokenizer, encoder and decoder.
+/// The parameters of a tokenizer, all parts.
 ///
 /// # Errors
 /// If the sizes do not fit together.
-pub fn dvae_shapes(config: &DvaeConfig) -> Result<Shapes> {
+pub fn tokenizer_shapes(config: &TokenizerModel) -> Result<Shapes> {
     let mut g = Graph::new();
-    let side = config.stride();
-    let image = g.input("image", &[1, side, side, 3])?;
-    dvae::round_trip(&mut g, config, image)?;
+    config.whole(&mut g)?;
     let store = g.params().first().map(|p| p.store.clone()).unwrap_or_default();
     Ok(shapes_of_store(&g, &store))
 }

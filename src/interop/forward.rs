@@ -9,7 +9,7 @@ use crate::models::batch_norm::Statistics;
 use crate::models::mim::all_logits;
 use crate::models::upernet::HeadMode;
 use crate::models::vit::{VitInputs, backbone};
-use crate::models::{DvaeNetwork, VitConfig, classifier, dvae, segmenter};
+use crate::models::{DvaeNetwork, TokenizerModel, VitConfig, classifier, dvae, segmenter, vq_kd};
 use crate::plan::{CompileOptions, compile};
 use crate::session::{Data, HostData, Session};
 use crate::train::{page_bytes, pages_of};
@@ -24,7 +24,8 @@ pub const MASK: &str = "bool_masked_pos";
 ///
 /// Outputs of a transformer: `last_hidden_state[B,N,D]` (of the last block, before any norm) and `logits`: `[B,n,V]` of
 /// the patches, `[B,classes]`, or `[B,classes,h,w]`. Of a tokenizer: `logits[B,V,h,w]` and `decoded[B,6,H,W]` of the
-/// likeliest ids (`[B,3,H,W]` of the customised one).
+/// likeliest ids (`[B,3,H,W]` of the customised one); of a VQ-KD tokenizer `ids[B,h,w]`, `vectors[B,code,h,w]` and the
+/// `features[B,T,h,w]` that its decoder makes of the codes.
 ///
 /// # Errors
 /// If an input is missing or of another shape, or the device fails.
@@ -41,7 +42,20 @@ pub fn forward(model: &ModelFile, session: &mut dyn Session, inputs: &Tensors) -
     let mut g = Graph::new();
     let x = g.input("image", &[b, h, w, 3])?;
     let tensors = match &model.network {
-        Network::Dvae(config) => {
+        Network::Tokenizer(TokenizerModel::VqKd(config)) => {
+            // as its library has it after preparing: values in −1..1
+            image.iter_mut().for_each(|x| *x = 0.4 * *x + 0.5);
+            let vectors = vq_kd::vectors(&mut g, config, x)?;
+            let (ids, codes) = vq_kd::quantize(&mut g, config, vectors)?;
+            let features = vq_kd::features(&mut g, config, codes)?;
+            for (name, v) in [("ids", ids), ("vectors", vectors), ("features", features)] {
+                g.output(name, v);
+            }
+            let own = shapes_of_store(&g, &store(&g));
+            let drawn = model.tensors.iter().filter(|(name, _)| own.contains_key(*name));
+            drawn.map(|(name, tensor)| (name.clone(), tensor.clone())).collect()
+        }
+        Network::Tokenizer(TokenizerModel::Dvae(config)) => {
             let logits = dvae::encoder(&mut g, config, x)?;
             let ids = crate::ops::argmax(&mut g, logits)?;
             let decoded = dvae::from_ids(&mut g, config, ids)?;
@@ -79,8 +93,15 @@ pub fn forward(model: &ModelFile, session: &mut dyn Session, inputs: &Tensors) -
     session.run(id)?;
     let mut out = Tensors::new();
     for port in &plan.outputs {
-        let HostData::F32(values) = session.read(id, &port.name)? else { continue };
-        out.insert(port.name.clone(), as_planes(port.ty.shape(), values, model)?);
+        let shape = port.ty.shape();
+        let tensor = match session.read(id, &port.name)? {
+            HostData::F32(values) => as_planes(shape, values, model)?,
+            HostData::U32(words) => Tensor {
+                shape: shape.to_vec(),
+                data: TensorData::I32(words.into_iter().map(|w| w as i32).collect()),
+            },
+        };
+        out.insert(port.name.clone(), tensor);
     }
     Ok(out)
 }

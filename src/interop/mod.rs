@@ -26,14 +26,14 @@ use crate::io::hf::HfPreprocessor;
 use crate::io::limits::FileLimits;
 use crate::io::names::Layout;
 use crate::io::tensors::{Precision, Tensors};
-use crate::models::{DvaeConfig, VitConfig};
+use crate::models::{DvaeConfig, TokenizerModel, VitConfig};
 use crate::ops::Pool;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use adapt::{Adapted, Changes, adapt, change};
 pub use assemble::{Parts, from_tensors};
-pub use fits::{Shapes, dvae_shapes, preset_of, shapes_of_store, vit_shapes};
+pub use fits::{Shapes, preset_of, shapes_of_store, tokenizer_shapes, vit_shapes};
 #[cfg(feature = "cli")]
 pub use forward::{MASK, PIXELS, forward};
 pub use segmenter::SegmenterHead;
@@ -76,7 +76,7 @@ pub enum Network {
         head: Head,
     },
     /// A tokenizer.
-    Dvae(DvaeConfig),
+    Tokenizer(TokenizerModel),
 }
 
 /// The head of a transformer.
@@ -103,7 +103,7 @@ pub enum Want {
     /// A vision transformer.
     Vit,
     /// A tokenizer.
-    Dvae,
+    Tokenizer,
     /// A transformer, else a tokenizer.
     Any,
 }
@@ -159,7 +159,7 @@ impl ModelFile {
     pub fn vit(&self) -> Result<&VitConfig> {
         match &self.network {
             Network::Vit { config, .. } => Ok(config),
-            Network::Dvae(_) => Err(self.other_kind("a transformer")),
+            Network::Tokenizer(_) => Err(self.other_kind("a transformer")),
         }
     }
     /// The transformer's head.
@@ -169,23 +169,34 @@ impl ModelFile {
     pub fn head(&self) -> Result<&Head> {
         match &self.network {
             Network::Vit { head, .. } => Ok(head),
-            Network::Dvae(_) => Err(self.other_kind("a transformer")),
+            Network::Tokenizer(_) => Err(self.other_kind("a transformer")),
         }
     }
     /// The tokenizer's sizes.
     ///
     /// # Errors
     /// If this is a transformer.
+    pub fn tokenizer(&self) -> Result<&TokenizerModel> {
+        match &self.network {
+            Network::Tokenizer(config) => Ok(config),
+            Network::Vit { .. } => Err(self.other_kind("a tokenizer")),
+        }
+    }
+    /// The sizes of a discrete VAE.
+    ///
+    /// # Errors
+    /// If this is something else.
     pub fn dvae(&self) -> Result<&DvaeConfig> {
         match &self.network {
-            Network::Dvae(config) => Ok(config),
-            Network::Vit { .. } => Err(self.other_kind("a tokenizer (dVAE)")),
+            Network::Tokenizer(TokenizerModel::Dvae(config)) => Ok(config),
+            _ => Err(self.other_kind("a tokenizer (dVAE)")),
         }
     }
     /// What the file holds, in words.
     pub fn kind(&self) -> &'static str {
         match &self.network {
-            Network::Dvae(_) => "a tokenizer (dVAE)",
+            Network::Tokenizer(TokenizerModel::Dvae(_)) => "a tokenizer (dVAE)",
+            Network::Tokenizer(TokenizerModel::VqKd(_)) => "a tokenizer (VQ-KD)",
             Network::Vit { head: Head::None, .. } => "a transformer without a head",
             Network::Vit { head: Head::MaskedImage, .. } => "a masked image model",
             Network::Vit { head: Head::Classifier { .. }, .. } => "a classifier",
@@ -214,7 +225,7 @@ impl ModelFile {
     fn wanted(&self, want: Want) -> Result<()> {
         match want {
             Want::Vit => self.vit().map(|_| ()),
-            Want::Dvae => self.dvae().map(|_| ()),
+            Want::Tokenizer => self.tokenizer().map(|_| ()),
             Want::Any => Ok(()),
         }
     }
@@ -231,13 +242,13 @@ impl ModelFile {
 /// # Errors
 /// If the vocabularies differ, or the tokenizer's cells cannot tile the picture as the patches do.
 pub fn check_pair(vit: &ModelFile, tokenizer: &ModelFile) -> Result<()> {
-    let (v, d) = (vit.vit()?, tokenizer.dvae()?);
+    let (v, d) = (vit.vit()?, tokenizer.tokenizer()?);
     let at = format!("{} and {}", vit.path.display(), tokenizer.path.display());
-    if v.vocab != d.vocab && matches!(vit.head()?, Head::MaskedImage) {
+    if v.vocab != d.vocab() && matches!(vit.head()?, Head::MaskedImage) {
         return Err(Error::checkpoint("the tokenizer's vocabulary does not fit the prediction head")
-            .at(at)
+            .at(at.clone())
             .expected(format!("{} ids", v.vocab))
-            .got(format!("{} ids", d.vocab)));
+            .got(format!("{} ids", d.vocab())));
     }
-    Ok(())
+    d.check_grid(v.grid()).map_err(|e| e.at(at))
 }

@@ -4,7 +4,7 @@ use super::{Head, segmenter};
 use crate::error::{Error, Result};
 use crate::io::names::{self, INDEX_BUFFER};
 use crate::io::tensors::Tensors;
-use crate::models::{DvaeConfig, DvaeNetwork, RelPos, VitConfig};
+use crate::models::{DvaeConfig, DvaeNetwork, RelPos, VitConfig, VqKdConfig};
 use crate::ops::Pool;
 
 /// Vocabulary written for a transformer without a token head: the published one.
@@ -160,6 +160,34 @@ pub(super) fn infer_custom(tensors: &Tensors) -> Result<DvaeConfig> {
         blocks: blocks / groups.max(1),
         pools: groups,
         vocab,
+    })
+}
+
+/// The sizes of a VQ-KD tokenizer from its tensors; its grid is square.
+pub(super) fn infer_vq_kd(
+    tensors: &Tensors,
+    heads: Option<usize>,
+    notes: &mut Vec<String>,
+) -> Result<VqKdConfig> {
+    let half = |name: &str| names::without_prefix(tensors, name);
+    let hints = Hints { heads, ..Hints::default() };
+    let encoder = infer_vit(&half("encoder"), hints, notes)?;
+    let (codes, last) = ("quantize.embedding.weight", "decode_task_layer.2.weight");
+    let &[vocab, code] = shape_of(tensors, codes)? else { return Err(odd(tensors, codes, "[V, C]")) };
+    let &[target, _] = shape_of(tensors, last)? else { return Err(odd(tensors, last, "[T, D]")) };
+    Ok(VqKdConfig {
+        image: encoder.image,
+        patch: encoder.patch,
+        width: encoder.width,
+        depth: encoder.depth,
+        heads: encoder.heads,
+        mlp: encoder.mlp,
+        decoder_depth: depth_of(&half("decoder"))?,
+        code,
+        vocab,
+        target,
+        layer_norm_eps: encoder.layer_norm_eps,
+        mean_patches: tensors.contains_key("mean_patches.weight"),
     })
 }
 

@@ -7,7 +7,7 @@ use crate::io::names::{self, Layout};
 use crate::io::tensors::{Precision, Tensor, TensorData, Tensors, pt_metadata, write_safetensors_as};
 use crate::io::torch::write_torch;
 use crate::models::segmenter::SegmentHead;
-use crate::models::{DvaeNetwork, RelPos, VitConfig};
+use crate::models::{RelPos, TokenizerNetwork, VitConfig};
 use crate::ops::Pool;
 use serde_json::json;
 
@@ -20,7 +20,7 @@ pub enum Format {
     /// timm: `model.safetensors` and `config.json`.
     Timm,
     /// The official code: `model.pth` with the weights under `model`, and the same tensors as `model.safetensors`; of a
-    /// customised dVAE `pytorch_model.bin` with the weights under `weights`.
+    /// customised dVAE `pytorch_model.bin` with the weights under `weights`; of a VQ-KD tokenizer `model.pth` alone.
     Official,
     /// OpenAI's dVAE: `encoder.safetensors` and `decoder.safetensors`.
     Dalle,
@@ -45,21 +45,24 @@ pub fn files_of(model: &ModelFile, format: Format, precision: Precision) -> Resu
     let precision = if precision == Precision::Unset { model.precision } else { precision };
     let writer = Writer { model, precision };
     let result = match (&model.network, format) {
-        (Network::Dvae(_), Format::Transformers) => writer.tokenizer(),
-        (Network::Dvae(config), Format::Dalle) if config.network == DvaeNetwork::Openai => writer.dalle(),
-        (Network::Dvae(config), Format::Official) if config.network == DvaeNetwork::Custom => {
-            writer.custom_dvae()
-        }
+        (Network::Tokenizer(t), _) => match (t.network(), format) {
+            (_, Format::Transformers) => writer.tokenizer(),
+            (TokenizerNetwork::Openai, Format::Dalle) => writer.dalle(),
+            (TokenizerNetwork::Custom, Format::Official) => writer.custom_dvae(),
+            (TokenizerNetwork::VqKd, Format::Official) => writer.vq_kd(),
+            (network, _) => Err(Error::checkpoint("this tokenizer has no such format")
+                .expected(match network {
+                    TokenizerNetwork::Openai => "dalle, or transformers for a folder of beit",
+                    TokenizerNetwork::Custom | TokenizerNetwork::VqKd => {
+                        "official, or transformers for a folder of beit"
+                    }
+                })
+                .got(format!("{format:?}").to_lowercase())),
+        },
         (Network::Vit { config, head }, Format::Transformers) => writer.transformers(config, head),
         (Network::Vit { config, head }, Format::Timm) => writer.timm(config, head),
         (Network::Vit { config, .. }, Format::Official) => writer.official(config),
         (Network::Vit { .. }, Format::Dalle) => Err(Error::checkpoint("no dVAE").expected("a tokenizer")),
-        (Network::Dvae(config), _) => Err(Error::checkpoint("this tokenizer has no such format")
-            .expected(match config.network {
-                DvaeNetwork::Openai => "dalle, or transformers for a folder of beit",
-                DvaeNetwork::Custom => "official, or transformers for a folder of beit",
-            })
-            .got(format!("{format:?}").to_lowercase())),
     };
     result.map_err(|e| super::about(&model.path, e))
 }
@@ -87,7 +90,7 @@ impl Writer<'_> {
     }
 
     fn tokenizer(&self) -> Result<Written> {
-        let sizes = serde_json::to_vec_pretty(self.model.dvae()?).unwrap_or_default();
+        let sizes = serde_json::to_vec_pretty(self.model.tokenizer()?).unwrap_or_default();
         Ok(Written {
             files: vec![
                 ("tokenizer.safetensors".into(), self.safetensors(&self.model.tensors)),
@@ -108,6 +111,16 @@ impl Writer<'_> {
     fn custom_dvae(&self) -> Result<Written> {
         let bytes = write_torch(&self.model.tensors, "weights", self.precision);
         Ok(Written { files: vec![("pytorch_model.bin".into(), bytes)], notes: vec![] })
+    }
+
+    fn vq_kd(&self) -> Result<Written> {
+        let weights = names::to_vq_kd(self.model.tensors.clone())?;
+        let left_out = self.model.tensors.contains_key("mean_patches.weight");
+        let note = "left out mean_patches.*: the official tokenizer draws no pictures".to_owned();
+        Ok(Written {
+            files: vec![("model.pth".into(), write_torch(&weights, "model", self.precision))],
+            notes: left_out.then_some(note).into_iter().collect(),
+        })
     }
 
     fn transformers(&self, config: &VitConfig, head: &Head) -> Result<Written> {

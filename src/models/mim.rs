@@ -1,6 +1,6 @@
 //! Masked image modelling: the backbone, the final norm, and the masked-token loss (beit-spec §1, §5.1).
 
-use super::dvae::{self, DvaeConfig};
+use super::tokenizer::TokenizerModel;
 use super::vit::{Backbone, MATRIX, VitConfig, VitInputs, backbone, norm};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Init, Var};
@@ -54,7 +54,7 @@ pub struct MimOptions {
 pub fn pretraining(
     g: &mut Graph,
     vit: &VitConfig,
-    tokenizer: &DvaeConfig,
+    tokenizer: &TokenizerModel,
     shape: MimBatchShape,
     options: MimOptions,
 ) -> Result<Var> {
@@ -62,10 +62,7 @@ pub fn pretraining(
     let (b, grid) = (shape.images, vit.grid());
     let side = (grid.0 * tokenizer.stride(), grid.1 * tokenizer.stride());
     let view = g.input("token_view", &[b, side.0, side.1, 3])?;
-    let ids = g.in_store(TOKENIZER, |g| {
-        let logits = dvae::encoder(g, tokenizer, view)?;
-        argmax(g, logits)
-    })?;
+    let ids = g.in_store(TOKENIZER, |g| tokenizer.ids(g, view))?;
     g.output("ids", ids);
     Ok(on_tokens(g, vit, ids, shape, options)?.loss)
 }
@@ -112,15 +109,15 @@ pub fn on_tokens(
 /// Checks that a tokenizer's ids are what a network predicts.
 ///
 /// # Errors
-/// If the vocabularies differ.
-pub fn check_fit(vit: &VitConfig, tokenizer: &DvaeConfig) -> Result<()> {
-    if vit.vocab != tokenizer.vocab {
+/// If the vocabularies differ, or the tokenizer knows another grid only.
+pub fn check_fit(vit: &VitConfig, tokenizer: &TokenizerModel) -> Result<()> {
+    if vit.vocab != tokenizer.vocab() {
         return Err(Error::config("the tokenizer's vocabulary does not fit the prediction head")
             .expected(format!("{} ids", vit.vocab))
-            .got(format!("{} ids", tokenizer.vocab))
+            .got(format!("{} ids", tokenizer.vocab()))
             .hint("train the tokenizer with the same preset, or set the same vocabulary"));
     }
-    Ok(())
+    tokenizer.check_grid(vit.grid())
 }
 
 /// Final norm, rows of masked patches, head, loss.

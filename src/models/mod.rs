@@ -10,8 +10,12 @@ pub mod moco;
 pub mod pixels;
 pub mod segmenter;
 pub mod setr;
+mod tokenizer;
 pub mod upernet;
 pub mod vit;
+pub mod vq_kd;
 
 pub use dvae::{DvaeConfig, DvaeNetwork};
+pub use tokenizer::{TokenizerModel, TokenizerNetwork};
 pub use vit::{RelPos, VitConfig};
+pub use vq_kd::VqKdConfig;

@@ -214,8 +214,9 @@ fn tokens(g: &mut Graph, cfg: &VitConfig, inputs: VitInputs, other: Option<Other
             .expected(format!("{} x {}", cfg.image.0, cfg.image.1))
             .got(format!("{h} x {w}")));
     }
+    let channels = g.ty(inputs.image).cols();
     let rows = patchify(g, inputs.image, cfg.patch)?;
-    let weight = g.param("patch_embed.proj.weight", &[d, 3, cfg.patch, cfg.patch], MATRIX)?;
+    let weight = g.param("patch_embed.proj.weight", &[d, channels, cfg.patch, cfg.patch], MATRIX)?;
     let bias = g.param("patch_embed.proj.bias", &[d], ZERO)?;
     let patches = linear(g, rows, weight, Some(bias))?;
     let cls = g.param("cls_token", &[1, 1, d], MATRIX)?;

@@ -77,7 +77,7 @@ impl CodebookUpdate {
                 let part = share / length.max(T::of(EPS));
                 code.iter_mut().zip(&sum).for_each(|(code, &s)| *code = keep * *code + part * s);
                 let inverse = T::ONE / self::length(code).max(T::of(EPS));
-                code.iter_mut().for_each(|code| *code = *code * inverse);
+                code.iter_mut().for_each(|code| *code *= inverse);
             }
         });
     }

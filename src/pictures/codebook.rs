@@ -42,14 +42,28 @@ pub fn board(r: &CodebookReport, tokens: &[Picture], name: &str, data: &str) -> 
         title: "Codebook atlas".into(),
         subtitles: vec![
             format!("{name} | measured on {} pictures of {data}", r.images),
-            format!(
-                "perplexity {:.1} of {} | error from hard ids {:.4}, relaxed {:.4}, flat colours of cells {:.4} | KL {:.2} nat | each id \
-                 decoded where all its neighbours are undecided",
-                r.perplexity, r.vocab, r.mae, r.relaxed_mae, r.flat_mae, r.kl
-            ),
+            format!("perplexity {:.1} of {} | {}", r.perplexity, r.vocab, what(r)),
         ],
         bands,
         width: 1264,
+    }
+}
+
+/// What the pictures are, and how good.
+fn what(r: &CodebookReport) -> String {
+    let mae = r.mae.unwrap_or(f64::NAN);
+    match &r.relaxed {
+        Some(q) => format!(
+            "error from hard ids {mae:.4}, relaxed {:.4}, flat colours of cells {:.4} | KL {:.2} nat | each id decoded where all \
+             its neighbours are undecided",
+            q.relaxed_mae, r.flat_mae, q.kl
+        ),
+        None => format!(
+            "each id drawn as the mean of the training cells that have it | error of these means {mae:.4}, flat colours of \
+             cells {:.4} | cosine of cells and codes {:.3}",
+            r.flat_mae,
+            r.code_cosine.unwrap_or(f64::NAN)
+        ),
     }
 }
 

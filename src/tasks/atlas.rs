@@ -3,7 +3,7 @@
 use crate::data::{Crop, Picture};
 use crate::error::Result;
 use crate::graph::{Graph, PageKind, ParamLayout};
-use crate::models::dvae::{self, DvaeConfig};
+use crate::models::TokenizerModel;
 use crate::models::mim::TOKENIZER;
 use crate::ops::Caps;
 use crate::pictures::cells::of_decoded;
@@ -22,7 +22,7 @@ const BATCH_BYTES: usize = 16 << 20;
 #[derive(Debug, Clone)]
 pub struct Atlas {
     plan: PlanId,
-    config: DvaeConfig,
+    config: TokenizerModel,
     batch: usize,
 }
 
@@ -41,17 +41,17 @@ impl Atlas {
     /// # Errors
     /// If the sizes do not fit.
     pub fn plan(
-        cfg: &DvaeConfig,
+        cfg: &TokenizerModel,
         layout: &ParamLayout,
         caps: &Caps,
         weights: PageKind,
         most: usize,
     ) -> Result<(Plan, usize)> {
-        let batch = (BATCH_BYTES / (4 * FIELD * FIELD * cfg.vocab)).clamp(1, 32).min(most.max(1));
+        let batch = (BATCH_BYTES / (4 * FIELD * FIELD * cfg.vocab())).clamp(1, 32).min(most.max(1));
         let mut g = Graph::new();
         g.in_store(TOKENIZER, |g| {
-            let soft = g.input("soft", &[batch, FIELD, FIELD, cfg.vocab])?;
-            let decoded = dvae::decoder(g, cfg, soft)?;
+            let soft = g.input("soft", &[batch, FIELD, FIELD, cfg.vocab()])?;
+            let decoded = cfg.decoder(g, soft)?;
             g.output("decoded", decoded);
             Ok(())
         })?;
@@ -68,7 +68,7 @@ impl Atlas {
     /// If the device refuses.
     pub fn load(
         session: &mut dyn Session,
-        cfg: &DvaeConfig,
+        cfg: &TokenizerModel,
         layout: &ParamLayout,
         weights: PageKind,
         most: usize,
@@ -102,7 +102,7 @@ impl Atlas {
 
     /// Fields `[batch,FIELD,FIELD,V]` around ids.
     fn fields(&self, ids: &[u32]) -> Vec<f32> {
-        let v = self.config.vocab;
+        let v = self.config.vocab();
         let mut soft = vec![1.0 / v as f32; self.batch * FIELD * FIELD * v];
         for (field, &id) in soft.chunks_mut(FIELD * FIELD * v).zip(ids) {
             let middle = &mut field[FIELD * FIELD / 2 * v..][..v];

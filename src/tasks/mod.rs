@@ -15,4 +15,5 @@ pub mod sliding;
 pub mod tokenizer;
 pub mod topk;
 pub mod views;
+pub mod vq_kd;
 pub mod workload;

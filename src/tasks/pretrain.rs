@@ -5,7 +5,7 @@ use crate::data::MimBatch;
 use crate::error::Result;
 use crate::graph::{Graph, ParamLayout};
 use crate::models::mim::{self, MimBatchShape, MimOptions};
-use crate::models::{DvaeConfig, VitConfig};
+use crate::models::{TokenizerModel, VitConfig};
 use crate::ops::{Caps, Hyper, Precision};
 use crate::optim::{Cosine, Decay, Rates, Schedule};
 use crate::plan::{CompileOptions, Plan, compile};
@@ -75,7 +75,7 @@ pub struct MimModel {
     /// The transformer.
     pub vit: VitConfig,
     /// The frozen tokenizer.
-    pub tokenizer: DvaeConfig,
+    pub tokenizer: TokenizerModel,
     /// Most masked patches of one image.
     pub mask_slots: usize,
 }

@@ -1,8 +1,10 @@
-//! Training and measuring a discrete VAE (beit-spec §3.5).
+//! Training a discrete VAE (beit-spec §3.5); encoding, decoding and counting the ids of any tokenizer.
 
-use crate::data::TokenBatch;
+use super::vq_kd::DistillationRecipe;
+use crate::data::{Filter, TokenBatch};
 use crate::error::Result;
 use crate::graph::{Graph, PageKind, ParamLayout};
+use crate::models::TokenizerModel;
 use crate::models::dvae::{self, DvaeConfig, Noise, Relaxation};
 use crate::models::mim::TOKENIZER;
 use crate::ops::{Caps, Hyper};
@@ -45,6 +47,9 @@ pub struct TokenizerRecipe {
     pub ema: f64,
     /// Largest global gradient norm; 0 = no clipping.
     pub clip: f64,
+    /// What a VQ-KD tokenizer has beside; KL weight, temperature and straight-through are then not used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distillation: Option<DistillationRecipe>,
 }
 
 impl TokenizerRecipe {
@@ -73,6 +78,15 @@ impl TokenizerRecipe {
             // The average follows quickly at first, so that short runs do not end near the start.
             ema: self.ema.min((1.0 + i as f64) / (10.0 + i as f64)),
         }
+    }
+}
+
+/// How pictures become the views of a tokenizer: of discrete VAEs as in BEiT, of a VQ-KD tokenizer as in BEiT v2
+/// (beit-spec §5.2, §3.7).
+pub fn view_filter(cfg: &TokenizerModel) -> Filter {
+    match cfg {
+        TokenizerModel::Dvae(_) => Filter::Lanczos,
+        TokenizerModel::VqKd(_) => Filter::Bicubic,
     }
 }
 
@@ -178,7 +192,7 @@ pub fn entropy(counts: &[u64]) -> f64 {
 /// # Errors
 /// If the sizes do not fit.
 pub fn round_trip_plan(
-    cfg: &DvaeConfig,
+    cfg: &TokenizerModel,
     layout: &ParamLayout,
     side: (usize, usize),
     batch: usize,
@@ -188,7 +202,8 @@ pub fn round_trip_plan(
     let mut g = Graph::new();
     g.in_store(TOKENIZER, |g| {
         let image = g.input("image", &[batch, side.0, side.1, 3])?;
-        let (ids, decoded) = dvae::round_trip(g, cfg, image)?;
+        let ids = cfg.ids(g, image)?;
+        let decoded = cfg.from_ids(g, ids)?;
         g.output("ids", ids);
         g.output("decoded", decoded);
         Ok(())
@@ -201,7 +216,7 @@ pub fn round_trip_plan(
 /// # Errors
 /// If the sizes do not fit.
 pub fn encode_plan(
-    cfg: &DvaeConfig,
+    cfg: &TokenizerModel,
     layout: &ParamLayout,
     side: (usize, usize),
     batch: usize,
@@ -215,7 +230,7 @@ pub fn encode_plan(
 /// # Errors
 /// If the sizes do not fit.
 pub fn encode_plan_from(
-    cfg: &DvaeConfig,
+    cfg: &TokenizerModel,
     layout: &ParamLayout,
     side: (usize, usize),
     batch: usize,
@@ -225,8 +240,7 @@ pub fn encode_plan_from(
     let mut g = Graph::new();
     g.in_store(TOKENIZER, |g| {
         let image = g.input("image", &[batch, side.0, side.1, 3])?;
-        let logits = dvae::encoder(g, cfg, image)?;
-        let ids = crate::ops::argmax(g, logits)?;
+        let ids = cfg.ids(g, image)?;
         g.output("ids", ids);
         Ok(())
     })?;
@@ -238,7 +252,7 @@ pub fn encode_plan_from(
 /// # Errors
 /// If the sizes do not fit.
 pub fn decode_plan(
-    cfg: &DvaeConfig,
+    cfg: &TokenizerModel,
     layout: &ParamLayout,
     grid: (usize, usize),
     batch: usize,
@@ -252,7 +266,7 @@ pub fn decode_plan(
 /// # Errors
 /// If the sizes do not fit.
 pub fn decode_plan_from(
-    cfg: &DvaeConfig,
+    cfg: &TokenizerModel,
     layout: &ParamLayout,
     grid: (usize, usize),
     batch: usize,
@@ -262,7 +276,7 @@ pub fn decode_plan_from(
     let mut g = Graph::new();
     g.in_store(TOKENIZER, |g| {
         let ids = g.input_words("ids", &[batch, grid.0, grid.1])?;
-        let decoded = dvae::from_ids(g, cfg, ids)?;
+        let decoded = cfg.from_ids(g, ids)?;
         g.output("decoded", decoded);
         Ok(())
     })?;

@@ -5,16 +5,22 @@ use super::phase_tokenizer::Tokenizer;
 use super::stepper::{StepPlans, page_bytes};
 use crate::config::{Method, RunConfig};
 use crate::error::{Error, Result};
+use crate::models::TokenizerModel;
 use crate::ops::{Caps, Tier};
 use crate::tasks::tokenizer;
 use crate::tasks::views::ViewsModel;
 
-/// The plans of both phases of a run.
+/// The plans of both phases of a run; a VQ-KD tokenizer's training cannot be planned without its teacher and is left out.
 ///
 /// # Errors
 /// If the sizes do not fit, or no kernel fits the adapter.
-pub fn all_plans(config: &RunConfig, caps: &Caps) -> Result<(StepPlans, StepPlans)> {
-    let t = tokenizer::plans(&config.tokenizer, config.token_side(), &config.tokenizer_training, caps)?;
+pub fn all_plans(config: &RunConfig, caps: &Caps) -> Result<(Option<StepPlans>, StepPlans)> {
+    let t = match &config.tokenizer {
+        TokenizerModel::Dvae(d) => {
+            Some(tokenizer::plans(d, config.token_side(), &config.tokenizer_training, caps)?)
+        }
+        TokenizerModel::VqKd(_) => None,
+    };
     let layout = Tokenizer::layout(&config.tokenizer, page_bytes(caps))?;
     let m = match config.token_cache.views {
         0 => config.mim().plans(&config.training, &layout, caps)?,
@@ -33,10 +39,7 @@ const SOME_CLASSES: usize = 1000;
 /// As [`all_plans`].
 pub fn method_plans(config: &RunConfig, caps: &Caps) -> Result<(Option<StepPlans>, StepPlans)> {
     match &config.method {
-        Method::Beit => {
-            let (t, m) = all_plans(config, caps)?;
-            Ok((Some(t), m))
-        }
+        Method::Beit => all_plans(config, caps),
         Method::Pixels | Method::MaskedPatchColour(_) => Ok((None, phase_masked::plans(config, caps)?)),
         Method::Dino(_) | Method::MocoV3(_) => {
             Ok((None, ViewsModel::of(config)?.plans(&config.training, caps)?))

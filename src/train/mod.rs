@@ -26,6 +26,8 @@ mod phase_tokenizer;
 #[cfg(feature = "cli")]
 mod phase_views;
 #[cfg(feature = "cli")]
+mod phase_vq_kd;
+#[cfg(feature = "cli")]
 mod pictures;
 #[cfg(feature = "cli")]
 mod pretraining;
@@ -42,6 +44,8 @@ mod state_json;
 #[cfg(feature = "cli")]
 mod supervised;
 #[cfg(feature = "cli")]
+mod teacher;
+#[cfg(feature = "cli")]
 mod token_cache;
 #[cfg(feature = "cli")]
 mod tokenizer_run;
@@ -57,6 +61,8 @@ pub use files::{pages_of, tensors_of};
 #[cfg(feature = "cli")]
 pub use phase_tokenizer::Tokenizer;
 #[cfg(feature = "cli")]
+pub(crate) use phase_vq_kd::recipe as distillation;
+#[cfg(feature = "cli")]
 pub use pictures::Pictures;
 #[cfg(feature = "cli")]
 pub use pretraining::Pretraining;
@@ -67,7 +73,11 @@ pub use run::{Job, MakeSession, Outcome, Run, RunOptions, Stand};
 #[cfg(feature = "cli")]
 pub use segmentation::{SEGMENT, Segmentation};
 #[cfg(feature = "cli")]
+pub(crate) use sheets::from_tokens;
+#[cfg(feature = "cli")]
 pub use supervised::Supervised;
+#[cfg(feature = "cli")]
+pub use teacher::Teacher;
 #[cfg(feature = "cli")]
 pub use tokenizer_run::{TokenizerConfig, TokenizerTraining};
 

@@ -11,9 +11,8 @@ use crate::io::hf::{
 use crate::io::limits::FileLimits;
 use crate::io::names::{from_transformers, to_transformers};
 use crate::io::tensors::{Tensors, check_finite, pt_metadata, read_safetensors, write_safetensors};
-use crate::models::dvae;
 use crate::models::mim::{self, MimBatchShape, MimOptions, TOKENIZER};
-use crate::models::{DvaeConfig, RelPos, VitConfig};
+use crate::models::{RelPos, TokenizerModel, VitConfig};
 use crate::session::Session;
 use crate::tasks::pretrain::MODEL;
 use crate::tasks::reconstruct::ViewedModels;
@@ -25,7 +24,7 @@ pub struct Pair {
     /// The transformer.
     pub vit: VitConfig,
     /// The tokenizer.
-    pub dvae: DvaeConfig,
+    pub dvae: TokenizerModel,
     /// Layout of the transformer's store.
     pub model: ParamLayout,
     /// Layout of the tokenizer's store, encoder and decoder.
@@ -63,7 +62,7 @@ impl Pair {
         let limits = FileLimits::browser();
         let vit = vit_of(&parse_transformers_config(files.config).map_err(at("config.json"))?);
         vit.check()?;
-        let dvae: DvaeConfig = serde_json::from_slice(files.sizes).map_err(|e| {
+        let dvae: TokenizerModel = serde_json::from_slice(files.sizes).map_err(|e| {
             Error::checkpoint("not a tokenizer's sizes").at("tokenizer.json").got(e.to_string())
         })?;
         dvae.check()?;
@@ -86,7 +85,13 @@ impl Pair {
     ///
     /// # Errors
     /// If the sizes do not fit each other.
-    pub fn fresh(vit: VitConfig, dvae: DvaeConfig, page_bytes: u64, seed: u64) -> Result<Pair> {
+    pub fn fresh(
+        vit: VitConfig,
+        dvae: impl Into<TokenizerModel>,
+        page_bytes: u64,
+        seed: u64,
+    ) -> Result<Pair> {
+        let dvae = dvae.into();
         let (model, tokenizer) = layouts(&vit, &dvae, page_bytes)?;
         let (model_pages, tokenizer_pages) = (model.initial(seed), tokenizer.initial(seed));
         let normalization = Normalization::HALF;
@@ -107,9 +112,9 @@ impl Pair {
         };
         // A tokenizer lies in the folder of the model's file.
         let own = if path.is_file() { path.parent().unwrap_or(Path::new("")) } else { path };
-        let found = interop::open(tokenizer.unwrap_or(own), Want::Dvae).map_err(beside)?;
+        let found = interop::open(tokenizer.unwrap_or(own), Want::Tokenizer).map_err(beside)?;
         interop::check_pair(&file, &found)?;
-        let (vit, dvae) = (file.vit()?.clone(), found.dvae()?.clone());
+        let (vit, dvae) = (file.vit()?.clone(), found.tokenizer()?.clone());
         let (model, tokenizer) = layouts(&vit, &dvae, page_bytes)?;
         let pages = |layout, file: &interop::ModelFile| {
             pages_of(layout, &file.tensors).map_err(|e| e.at(file.path.display().to_string()))
@@ -176,21 +181,31 @@ const MOST_PARAMETERS: usize = 64 << 20;
 const MOST_TOKENS: usize = 4096;
 
 /// Refuses sizes that a config claims and a tab cannot hold, before anything of that size is laid out.
-fn affordable(vit: &VitConfig, dvae: &DvaeConfig) -> Result<()> {
+fn affordable(vit: &VitConfig, tokenizer: &TokenizerModel) -> Result<()> {
     let product = |factors: &[usize]| factors.iter().try_fold(1usize, |n, &f| n.checked_mul(f));
     let too_large = || Error::checkpoint("network too large for a browser tab");
     let patch = product(&[3, vit.patch, vit.patch, vit.width]);
     let blocks = product(&[vit.depth, vit.width, 4 * vit.width + 2 * vit.mlp]);
     let head = product(&[vit.vocab, vit.width]);
-    let convolutions = if dvae.groups > 8 || dvae.n_hid > 1 << 14 || dvae.n_init > 1 << 14 {
-        None
-    } else {
-        let widest = dvae.n_hid << dvae.groups;
-        product(&[dvae.groups * dvae.blocks, widest, widest])
+    let (inside, ids) = match tokenizer {
+        TokenizerModel::Dvae(dvae) if dvae.groups > 8 || dvae.n_hid > 1 << 14 || dvae.n_init > 1 << 14 => {
+            (None, None)
+        }
+        TokenizerModel::Dvae(dvae) => {
+            let widest = dvae.n_hid << dvae.groups;
+            let convolutions = product(&[dvae.groups * dvae.blocks, widest, widest]);
+            (convolutions, product(&[dvae.vocab, dvae.n_init + widest]))
+        }
+        TokenizerModel::VqKd(v) => {
+            let wide = [v.width, v.mlp, v.code, v.target, v.patch].iter().all(|&n| n <= 1 << 14);
+            let blocks = v.depth.checked_add(v.decoder_depth);
+            let inside =
+                blocks.filter(|_| wide).and_then(|n| product(&[n, v.width, 4 * v.width + 2 * v.mlp]));
+            (inside, product(&[v.vocab, v.code + 3 * v.patch.min(1 << 14) * v.patch.min(1 << 14)]))
+        }
     };
-    let ids = product(&[dvae.vocab, dvae.n_init + (dvae.n_hid << dvae.groups.min(8))]);
     for (what, size) in
-        [("patches", patch), ("blocks", blocks), ("head", head), ("tokenizer", convolutions), ("ids", ids)]
+        [("patches", patch), ("blocks", blocks), ("head", head), ("tokenizer", inside), ("ids", ids)]
     {
         if size.is_none_or(|n| n > MOST_PARAMETERS) {
             return Err(too_large().at(what).expected(format!("at most {MOST_PARAMETERS} parameters")));
@@ -228,14 +243,16 @@ fn vit_of(c: &HfConfig) -> VitConfig {
 }
 
 /// Layouts of both stores.
-fn layouts(vit: &VitConfig, dvae: &DvaeConfig, page_bytes: u64) -> Result<(ParamLayout, ParamLayout)> {
+fn layouts(
+    vit: &VitConfig,
+    tokenizer: &TokenizerModel,
+    page_bytes: u64,
+) -> Result<(ParamLayout, ParamLayout)> {
     let mut g = Graph::new();
     let shape = MimBatchShape { images: 1, masked: 1 };
-    mim::pretraining(&mut g, vit, dvae, shape, MimOptions::default())?;
+    mim::pretraining(&mut g, vit, tokenizer, shape, MimOptions::default())?;
     let model = ParamLayout::of(&g, MODEL, page_bytes)?;
     let mut g = Graph::new();
-    let (rows, columns) = vit.grid();
-    let image = g.input("image", &[1, rows * dvae.stride(), columns * dvae.stride(), 3])?;
-    g.in_store(TOKENIZER, |g| dvae::round_trip(g, dvae, image).map(|_| ()))?;
+    g.in_store(TOKENIZER, |g| tokenizer.whole(g))?;
     Ok((model, ParamLayout::of(&g, TOKENIZER, page_bytes)?))
 }

@@ -35,7 +35,8 @@ struct PretrainWork {
     tokenizer: Tokenizer,
     stepper: Stepper,
     eval: PlanId,
-    decode: PlanId,
+    /// Ids to pictures, of a tokenizer that draws them.
+    decode: Option<PlanId>,
     val: Vec<MimBatch>,
     baselines: Baselines,
     plan_hash: String,
@@ -137,8 +138,18 @@ impl PretrainWork {
         let batch = EVAL_BATCH.min(images);
         let plan = model.eval_plan(batch, &stepper.layout, &tokenizer.layout, &caps)?;
         let eval = stepper.session.load(Arc::new(plan))?;
-        let plan = decode_plan(&c.tokenizer, &tokenizer.layout, c.model.grid(), batch, &caps)?;
-        let decode = stepper.session.load(Arc::new(plan))?;
+        let decode = match c.tokenizer.draws() {
+            true => {
+                let plan = decode_plan(&c.tokenizer, &tokenizer.layout, c.model.grid(), batch, &caps)?;
+                Some(stepper.session.load(Arc::new(plan))?)
+            }
+            false => {
+                run.tell(Event::Note(
+                    "no contact sheets: this tokenizer has nothing to draw its ids with".into(),
+                ));
+                None
+            }
+        };
         let samples = Samples::in_order(pictures.val.clone(), c.seed, pictures.bad.clone())?;
         let maker = MimBatches::new(samples, batch, c.views(false), c.masking())?;
         let val: Vec<MimBatch> =
@@ -284,8 +295,11 @@ impl Work for PretrainWork {
             ("perplexity", self.baselines.perplexity),
             ("commonest_share", self.baselines.commonest),
         ];
-        let sheet = self.sheet(step, &e)?.to_png()?;
-        Ok(Evaluation { score: e.loss, metrics, sheet: Some(sheet) })
+        let sheet = match self.decode {
+            Some(decode) => Some(self.sheet(step, &e, decode)?.to_png()?),
+            None => None,
+        };
+        Ok(Evaluation { score: e.loss, metrics, sheet })
     }
     fn files(&mut self, step: u64, best: Option<(u64, f64)>) -> Result<Vec<(String, Vec<u8>)>> {
         let state = self.stepper.state()?;
@@ -309,7 +323,12 @@ impl Work for PretrainWork {
 
 impl PretrainWork {
     /// Original, corrupted, reconstructed, and the tokenizer's own reconstruction, of the last evaluated batch.
-    fn sheet(&mut self, step: u64, e: &pretrain::EvalResult) -> Result<crate::runs::sheet::Sheet> {
+    fn sheet(
+        &mut self,
+        step: u64,
+        e: &pretrain::EvalResult,
+        decode_plan: PlanId,
+    ) -> Result<crate::runs::sheet::Sheet> {
         let Some(batch) = self.val.last() else { return Ok(crate::runs::sheet::Sheet::default()) };
         let session = self.stepper.session.as_mut();
         let ids = session.read(self.eval, "ids")?.u32();
@@ -319,16 +338,16 @@ impl PretrainWork {
             filled[p] = predicted.get(slot).copied().unwrap_or(0);
         }
         let mut decode = |ids: &[u32]| -> Result<Vec<f32>> {
-            session.write(self.decode, "ids", Data::U32(ids))?;
-            session.run(self.decode)?;
-            Ok(session.read(self.decode, "decoded")?.f32())
+            session.write(decode_plan, "ids", Data::U32(ids))?;
+            session.run(decode_plan)?;
+            Ok(session.read(decode_plan, "decoded")?.f32())
         };
         let (filled_pixels, ceiling) = (decode(&filled)?, decode(&ids)?);
         reconstruction_sheet(&ReconstructionInputs {
             view: &batch.token_view,
             mask: &batch.predicted,
             side: self.config.token_side(),
-            cell: self.config.tokenizer.stride(),
+            tokenizer: &self.config.tokenizer,
             filled: &filled_pixels,
             ceiling: &ceiling,
             ids: &ids,

@@ -1,6 +1,7 @@
 //! Contact sheets of a run: what the networks were shown and what they made of it.
 
 use crate::error::Result;
+use crate::models::TokenizerModel;
 use crate::pictures::cells::{fill_in, hide, of_decoded, of_mapped};
 use crate::pictures::sheet::{Sheet, SheetRow, Tile};
 
@@ -11,10 +12,16 @@ const ROWS: usize = 8;
 ///
 /// # Errors
 /// If the sizes do not fit.
-pub fn tokenizer_sheet(view: &[f32], decoded: &[f32], (h, w): (usize, usize), step: u64) -> Result<Sheet> {
+pub fn tokenizer_sheet(
+    view: &[f32],
+    decoded: &[f32],
+    (h, w): (usize, usize),
+    step: u64,
+    tokenizer: &TokenizerModel,
+) -> Result<Sheet> {
     let mut sheet = Sheet {
         title: format!("tokenizer after {step} updates"),
-        columns: vec!["original".into(), "from tokens".into()],
+        columns: vec!["original".into(), from_tokens(tokenizer).into()],
         rows: vec![],
     };
     let images = (view.len() / (h * w * 3)).max(1);
@@ -25,6 +32,14 @@ pub fn tokenizer_sheet(view: &[f32], decoded: &[f32], (h, w): (usize, usize), st
     Ok(sheet)
 }
 
+/// What a picture from ids is called.
+pub fn from_tokens(tokenizer: &TokenizerModel) -> &'static str {
+    match tokenizer {
+        TokenizerModel::Dvae(_) => "from tokens",
+        TokenizerModel::VqKd(_) => "mean patch of each token",
+    }
+}
+
 /// What [`reconstruction_sheet`] draws.
 pub struct ReconstructionInputs<'a> {
     /// Mapped views `[B,H,W,3]`.
@@ -33,8 +48,8 @@ pub struct ReconstructionInputs<'a> {
     pub mask: &'a [bool],
     /// Sides of a view.
     pub side: (usize, usize),
-    /// Side of a cell in pixels of the view.
-    pub cell: usize,
+    /// The tokenizer.
+    pub tokenizer: &'a TokenizerModel,
     /// Decoder output with predicted ids in the masked cells `[B,H,W,C]`.
     pub filled: &'a [f32],
     /// Decoder output with the tokenizer's ids everywhere.
@@ -53,13 +68,20 @@ pub struct ReconstructionInputs<'a> {
 /// If the sizes do not fit.
 pub fn reconstruction_sheet(i: &ReconstructionInputs<'_>) -> Result<Sheet> {
     let (h, w) = i.side;
-    let columns = ["original", "corrupted", "reconstructed", "all from tokens", "tokenizer's best"];
+    let (cell, best) = (
+        i.tokenizer.stride(),
+        match i.tokenizer {
+            TokenizerModel::Dvae(_) => "tokenizer's best",
+            TokenizerModel::VqKd(_) => "mean patches of its tokens",
+        },
+    );
+    let columns = ["original", "corrupted", "reconstructed", "all from tokens", best];
     let mut sheet =
         Sheet { title: i.title.clone(), columns: columns.map(String::from).to_vec(), rows: vec![] };
-    let n = (h / i.cell) * (w / i.cell);
+    let n = (h / cell) * (w / cell);
     for b in 0..(i.mask.len() / n).min(ROWS) {
         let mask = &i.mask[b * n..(b + 1) * n];
-        let grid = (h / i.cell, w / i.cell);
+        let grid = (h / cell, w / cell);
         let original = of_mapped(&i.view[b * h * w * 3..(b + 1) * h * w * 3], (h, w));
         let of = |decoded: &[f32]| {
             let size = decoded.len() * n / i.mask.len();

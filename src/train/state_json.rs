@@ -30,6 +30,9 @@ pub struct StateJson {
     /// Hash of the frozen tokenizer's weights (masked pre-training only).
     #[serde(default)]
     pub tokenizer: Option<String>,
+    /// Hash of the teacher's weights (a VQ-KD tokenizer only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<String>,
     /// The merged configuration.
     pub config: serde_json::Value,
 }
@@ -47,6 +50,7 @@ impl StateJson {
             layout: String::new(),
             data: String::new(),
             tokenizer: None,
+            teacher: None,
             // plain structs of numbers and strings always serialise
             config: serde_json::to_value(config).unwrap_or_default(),
         }

@@ -35,7 +35,7 @@ pub fn key(config: &RunConfig, tokenizer: &Tokenizer, source: &Arc<dyn Source>) 
         format: FORMAT,
         container: Container::Npy,
         tokenizer: tokenizer.hash()?,
-        vocab: config.tokenizer.vocab,
+        vocab: config.tokenizer.vocab(),
         data: source.fingerprint(),
         pictures: source.len(),
         grid: config.model.grid(),
@@ -109,6 +109,7 @@ fn make(
     let end = source.len().div_ceil(per_batch) as u64;
     let augment = config.views(true).augment.unwrap_or_else(Augment::off);
     let (views, seed, side) = (key.views, config.seed, config.token_side().0);
+    let token = config.views(true).token();
     let maker = {
         let source = source.clone();
         move |b: u64| {
@@ -119,7 +120,7 @@ fn make(
                 if let Ok(sample) = &loaded {
                     for view in 0..views {
                         let key = cached_view_key(seed, picture, views, view);
-                        out.views.extend(to_dvae_nhwc(&token_view(&sample.picture, &augment, key, side)));
+                        out.views.extend(to_dvae_nhwc(&token_view(&sample.picture, &augment, key, token)));
                     }
                 }
                 out.pictures.push((source.name(picture), loaded.err().map(|e| e.to_string())));

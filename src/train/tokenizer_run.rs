@@ -68,10 +68,11 @@ impl Job for TokenizerTraining {
         });
         Story {
             title: "Tokenizer".into(),
-            subtitle: format!("preset {}, {} ids, data {}", c.preset, c.tokenizer.vocab, c.data),
+            subtitle: format!("preset {}, {} ids, data {}", c.preset, c.tokenizer.vocab(), c.data),
             facts: last_facts(
                 records,
                 &[
+                    ("cosine distance to the teacher", "val_cosine_distance"),
                     ("mean absolute error", "val_mae"),
                     ("ids in use", "codes_used"),
                     ("codebook perplexity", "val_perplexity"),

@@ -105,11 +105,11 @@ fn timm_in_and_out_is_the_same_file_also_on_oblong_grids() {
 fn tokenizers_come_back_whole_and_in_halves() {
     for case in ["dvae_tiny", "dvae_full_depth"] {
         let dir = tempfile::tempdir().unwrap();
-        let source = open(&fixture(case), Want::Dvae).unwrap();
+        let source = open(&fixture(case), Want::Tokenizer).unwrap();
         let halves = write(dir.path(), "dalle", &source, Format::Dalle);
         let own = write(dir.path(), "own", &source, Format::Transformers);
         for path in [halves.clone(), halves.join("decoder.safetensors"), own.clone()] {
-            let again = open(&path, Want::Dvae).unwrap();
+            let again = open(&path, Want::Tokenizer).unwrap();
             assert_eq!((&again.network, &again.tensors), (&source.network, &source.tensors), "{case}");
         }
         let bytes = fs::read(own.join("tokenizer.safetensors")).unwrap();
@@ -133,24 +133,25 @@ fn customised_tokenizers_come_back() {
         pools: 2,
         vocab: 12,
     };
-    let layout = Tokenizer::layout(&config, 1 << 30).unwrap();
+    let layout = Tokenizer::layout(&config.clone().into(), 1 << 30).unwrap();
     let pages = layout.initial(1);
-    let tokenizer = Tokenizer { config: config.clone(), layout, pages };
+    let tokenizer = Tokenizer { config: config.clone().into(), layout, pages };
     // what sizes a bare file shows
     let path = dir.path().join("bare.safetensors");
     fs::write(&path, tokenizer.weights().unwrap()).unwrap();
-    let source = open(&path, Want::Dvae).unwrap();
+    let source = open(&path, Want::Tokenizer).unwrap();
     assert_eq!((source.dvae().unwrap(), source.layout), (&config, Layout::CustomDvae));
     let official = write(dir.path(), "official", &source, Format::Official);
     let own = write(dir.path(), "own", &source, Format::Transformers);
-    for want in [Want::Dvae, Want::Any] {
+    for want in [Want::Tokenizer, Want::Any] {
         for folder in [&official, &own] {
             let again = open(folder, want).unwrap();
             assert_eq!((&again.network, &again.tensors), (&source.network, &source.tensors));
         }
     }
     assert!(fs::read(own.join("tokenizer.safetensors")).unwrap() == fs::read(&path).unwrap());
-    let again = files_of(&open(&official, Want::Dvae).unwrap(), Format::Official, Precision::Unset).unwrap();
+    let again =
+        files_of(&open(&official, Want::Tokenizer).unwrap(), Format::Official, Precision::Unset).unwrap();
     assert_eq!(again.files[0].0, "pytorch_model.bin");
     assert!(again.files[0].1 == fs::read(official.join("pytorch_model.bin")).unwrap());
     let e = files_of(&source, Format::Dalle, Precision::Unset).unwrap_err().to_string();

@@ -160,7 +160,7 @@ impl Engine {
 
     async fn decode_cells(&mut self, ids: &[u32]) -> Result<Vec<Picture>> {
         let weights = self.weights.as_ref().ok_or_else(nothing_loaded)?;
-        let vocab = weights.dvae.vocab as u32;
+        let vocab = weights.dvae.vocab() as u32;
         if let Some(id) = ids.iter().find(|&&id| id >= vocab) {
             return Err(Error::data("no such token").expected(format!("below {vocab}")).got(id.to_string()));
         }

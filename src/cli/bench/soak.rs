@@ -4,6 +4,7 @@ use super::{prepare_preset, process};
 use crate::config::preset;
 use crate::device::Device;
 use crate::error::Result;
+use crate::models::DvaeConfig;
 use serde_json::json;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -18,7 +19,8 @@ pub(super) fn run(device: &Device, steps: usize, as_json: bool) -> Result<ExitCo
     let mut config = preset("nano")?;
     config.model.image = (8, 8);
     (config.model.width, config.model.mlp, config.model.depth, config.model.vocab) = (8, 16, 1, 16);
-    (config.tokenizer.n_hid, config.tokenizer.n_init, config.tokenizer.vocab) = (4, 4, 16);
+    let tokenizer = config.tokenizer.dvae()?.clone();
+    config.tokenizer = DvaeConfig { n_hid: 4, n_init: 4, vocab: 16, ..tokenizer }.into();
     (config.training.batch, config.mask.num_mask_patches, config.mask.min_block) = (2, 2, 1);
     config.check()?;
     let mut prepared = prepare_preset(&config, device.session()?)?;

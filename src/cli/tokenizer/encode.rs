@@ -5,7 +5,7 @@ use crate::data::ids::{self, Container, FORMAT, IdsKey, IdsWriter, Stand};
 use crate::data::{Filter, Source, resize, to_dvae_nhwc};
 use crate::error::{Error, Result};
 use crate::session::{Data, PlanId, Session};
-use crate::tasks::tokenizer::encode_plan;
+use crate::tasks::tokenizer::{encode_plan, view_filter};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -67,6 +67,7 @@ struct Encoder {
     session: Box<dyn Session>,
     plan: PlanId,
     side: usize,
+    filter: Filter,
     row: usize,
 }
 
@@ -80,7 +81,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         format: FORMAT,
         container: args.format.container(),
         tokenizer: t.hash()?,
-        vocab: t.config.vocab,
+        vocab: t.config.vocab(),
         data: sources.iter().map(|s| s.fingerprint()).collect::<Vec<_>>().join("+"),
         pictures: sources.iter().map(|s| s.len()).sum(),
         grid,
@@ -95,8 +96,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let side = loaded.side;
     let plan = encode_plan(&t.config, &t.layout, (side, side), BATCH, &loaded.session.caps())?;
+    let filter = view_filter(&t.config);
     let plan = loaded.session.load(Arc::new(plan))?;
-    let mut encoder = Encoder { session: loaded.session, plan, side, row: key.row() };
+    let mut encoder = Encoder { session: loaded.session, plan, side, filter, row: key.row() };
     let writer = IdsWriter::open(&args.out, &key)?;
     if !args.quiet {
         warnings.iter().for_each(|w| eprintln!("{w}"));
@@ -160,7 +162,7 @@ impl Encoder {
             match source.load(*index) {
                 Ok(sample) => {
                     let p = &sample.picture;
-                    let view = resize(p, p.centre_square(), self.side, self.side, Filter::Lanczos);
+                    let view = resize(p, p.centre_square(), self.side, self.side, self.filter);
                     views.extend(to_dvae_nhwc(&view));
                     let class = sample.label.map(|l| source.classes().get(l as usize).cloned());
                     let mut line = json!({"picture": number + i, "row": first + count, "name": name});

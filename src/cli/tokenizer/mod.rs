@@ -48,7 +48,7 @@ pub struct Choice {
     /// The tokenizer: a run folder, a checkpoint folder or a weights file
     #[arg(long, value_name = "RUN_OR_FILE")]
     tokenizer: PathBuf,
-    /// Side of its pictures in pixels [default: as it was trained, else 14 cells]
+    /// Side of its pictures in pixels; of a VQ-KD tokenizer no other works [default: as it was trained, else 14 cells]
     #[arg(long, value_name = "N")]
     size: Option<usize>,
     /// Part of an adapter's name, or `cpu` [default: a real GPU, else cpu]
@@ -73,13 +73,16 @@ impl Choice {
         let device = Device::choose(self.adapter.as_deref())?.device;
         let tokenizer = Tokenizer::open(&self.tokenizer, page_bytes(&device.caps()))?;
         let cell = tokenizer.config.stride();
-        let side = self.size.or_else(|| trained_side(&self.tokenizer)).unwrap_or(CELLS * cell);
+        let own = tokenizer.config.fixed_grid().map(|grid| grid.0 * cell);
+        let known = own.or_else(|| trained_side(&self.tokenizer)).unwrap_or(CELLS * cell);
+        let side = self.size.unwrap_or(known);
         if side == 0 || side % cell != 0 || side > 8192 {
             return Err(Error::config("picture side does not fit the tokenizer")
                 .at("--size")
                 .expected(format!("a multiple of its cells of {cell} pixels, up to 8192"))
                 .got(side.to_string()));
         }
+        tokenizer.config.check_grid((side / cell, side / cell)).map_err(|e| e.at("--size"))?;
         let mut session = device.session()?;
         session.add_store(&tokenizer.layout, &[PageKind::Param])?;
         for (p, page) in tokenizer.pages.iter().enumerate() {

@@ -2,14 +2,15 @@
 
 use super::{Choice, own_name, pictures, readable};
 use crate::data::decode::encode_png;
-use crate::data::{Filter, Picture, resize, to_dvae_nhwc};
+use crate::data::{Picture, resize, to_dvae_nhwc};
 use crate::error::Result;
 use crate::graph::PageKind;
 use crate::io::atomic::write_file;
 use crate::pictures::cells::{ids_map, of_decoded, of_difference};
 use crate::pictures::{Band, Board, Panel};
 use crate::session::Data;
-use crate::tasks::tokenizer::round_trip_plan;
+use crate::tasks::tokenizer::{round_trip_plan, view_filter};
+use crate::train::from_tokens;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -44,17 +45,17 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let plan = loaded.session.load(Arc::new(plan))?;
     let mut panels = Vec::new();
     for (name, picture) in &found {
-        let view = resize(picture, picture.centre_square(), side, side, Filter::Lanczos);
+        let view = resize(picture, picture.centre_square(), side, side, view_filter(config));
         loaded.session.write(plan, "image", Data::F32(&to_dvae_nhwc(&view)))?;
         loaded.session.run(plan)?;
         let ids = loaded.session.read(plan, "ids")?.u32();
         let back = of_decoded(&loaded.session.read(plan, "decoded")?.f32(), (side, side));
         let error = mean_error(&view, &back);
         println!("{}: mean absolute error {error:.4}, {} different ids", own_name(name), distinct(&ids));
-        let map = ids_map(&ids, config.vocab, grid, side);
+        let map = ids_map(&ids, config.vocab(), grid, side);
         panels.extend([
             Panel::photo(own_name(name), view.clone()),
-            Panel::photo("from tokens", back.clone()),
+            Panel::photo(from_tokens(config), back.clone()),
             Panel::new("difference, four times", of_difference(&view, &back))
                 .caption(format!("mean {error:.4}")),
             Panel::new("ids, a colour each", map).caption(format!("{} different ids", distinct(&ids))),
@@ -65,7 +66,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         subtitles: vec![format!(
             "{} | {} ids | {} x {} cells of {} pixels",
             args.choice.tokenizer.display(),
-            config.vocab,
+            config.vocab(),
             grid.0,
             grid.1,
             config.stride()

@@ -7,10 +7,11 @@ use crate::data::{Samples, TokenBatches, Views};
 use crate::error::{Error, Result};
 use crate::graph::PageKind;
 use crate::io::atomic::write_file;
-use crate::models::DvaeNetwork;
+use crate::models::TokenizerNetwork;
 use crate::pictures::codebook::board;
 use crate::tasks::atlas::Atlas;
-use crate::tasks::codebook::{self, CodebookReport};
+use crate::tasks::codebook::{self, CodebookReport, Relaxing};
+use crate::tasks::tokenizer::view_filter;
 use crate::train::Pictures;
 use serde_json::json;
 use std::path::PathBuf;
@@ -83,7 +84,7 @@ fn measure(args: &Args, loaded: &mut Loaded, pictures: &Pictures) -> Result<Code
     let (config, side) = (loaded.tokenizer.config.clone(), loaded.side);
     let cells = loaded.grid().0 * loaded.grid().1;
     let images = args.images.min(pictures.val.len());
-    let batch = (LOGITS_BYTES / (4 * cells * config.vocab)).clamp(1, 32).min(images).max(1);
+    let batch = (LOGITS_BYTES / (4 * cells * config.vocab())).clamp(1, 32).min(images).max(1);
     let caps = loaded.session.caps();
     let plan =
         codebook::plan(&config, &loaded.tokenizer.layout, (side, side), batch, &caps, PageKind::Param)?;
@@ -92,30 +93,24 @@ fn measure(args: &Args, loaded: &mut Loaded, pictures: &Pictures) -> Result<Code
     let views = Views {
         patch_side: side,
         token_side: side,
+        token_filter: view_filter(&config),
         augment: None,
         normalization: crate::data::Normalization::HALF,
     };
     let maker = TokenBatches::new(samples, batch, views)?;
     let batches = (0..(images / batch).max(1) as u64).map(|i| Ok(maker.make(i)?.token_view));
-    codebook::measure(loaded.session.as_mut(), plan, &config, (side, side), args.tau, args.seed, batches)
+    let relaxing = Relaxing { tau: args.tau, seed: args.seed };
+    codebook::measure(loaded.session.as_mut(), plan, &config, (side, side), relaxing, batches)
 }
 
 fn text(r: &CodebookReport, data: &str) -> String {
     let v = r.vocab as f64;
-    let measure = match r.network {
-        DvaeNetwork::Openai => ("likelihood, hard ids", "nat a value"),
-        DvaeNetwork::Custom => ("squared error, hard ids", "a value in -1..1"),
-    };
     let mut out = format!(
         "{} pictures of {data}, {} cells, {} ids\n\
          perplexity               {:8.1}   of {} ({:.0} %)\n\
          ids in use               {:8}   {} dead ({:.0} % in use)\n\
          entropy of the ids       {:8.3}   nat, at most {:.3}\n\
-         commonest id             {:8.3}   of all cells\n\
-         KL from uniform          {:8.3}   nat a cell; the chosen id has probability {:.3}\n\
-         error from hard ids      {:8.4}   mean absolute, pixels 0..1; a flat colour a picture {:.4}, a cell {:.4}\n\
-         error from relaxed ids   {:8.4}   at temperature {}; hard ids are {:+.1} %\n\
-         {:24} {:8.3}   {}; relaxed {:.3}\n",
+         commonest id             {:8.3}   of all cells\n",
         r.images,
         r.cells,
         r.vocab,
@@ -128,30 +123,60 @@ fn text(r: &CodebookReport, data: &str) -> String {
         r.entropy,
         v.ln(),
         r.commonest,
-        r.kl,
-        r.max_probability,
-        r.mae,
-        r.flat_picture_mae,
-        r.flat_mae,
-        r.relaxed_mae,
-        r.tau,
-        100.0 * r.hard_gap(),
-        measure.0,
-        r.distortion,
-        measure.1,
-        r.relaxed_distortion,
     );
+    out += &if r.relaxed.is_some() { text_of_dvae(r) } else { text_of_vq_kd(r) };
     for line in r.advice() {
         out += &format!("advice: {line}\n");
     }
     out
 }
 
+fn text_of_dvae(r: &CodebookReport) -> String {
+    let Some(q) = &r.relaxed else { return String::new() };
+    let measure = match r.network {
+        TokenizerNetwork::Custom => ("squared error, hard ids", "a value in -1..1"),
+        _ => ("likelihood, hard ids", "nat a value"),
+    };
+    format!(
+        "KL from uniform          {:8.3}   nat a cell; the chosen id has probability {:.3}\n\
+         error from hard ids      {:8.4}   mean absolute, pixels 0..1; a flat colour a picture {:.4}, a cell {:.4}\n\
+         error from relaxed ids   {:8.4}   at temperature {}; hard ids are {:+.1} %\n\
+         {:24} {:8.3}   {}; relaxed {:.3}\n",
+        q.kl,
+        q.max_probability,
+        r.mae.unwrap_or(f64::NAN),
+        r.flat_picture_mae,
+        r.flat_mae,
+        q.relaxed_mae,
+        q.tau,
+        100.0 * r.hard_gap().unwrap_or(f64::NAN),
+        measure.0,
+        q.distortion,
+        measure.1,
+        q.relaxed_distortion,
+    )
+}
+
+fn text_of_vq_kd(r: &CodebookReport) -> String {
+    let cosine = r.code_cosine.unwrap_or(f64::NAN);
+    let mut out =
+        format!("cosine of cell and code  {cosine:8.3}   mean; 1 where nothing is lost in rounding\n");
+    out += &match r.mae {
+        Some(mae) => format!(
+            "error of mean patches    {mae:8.4}   mean absolute, pixels 0..1; a flat colour a picture {:.4}, a cell {:.4}\n",
+            r.flat_picture_mae, r.flat_mae
+        ),
+        None => "This file has no mean patches, so that its ids cannot be shown as pictures.\n".to_owned(),
+    };
+    out + "A VQ-KD tokenizer is trained on a teacher's features and draws no pictures: there is no likelihood, no distribution over \
+           ids and no temperature to report.\n"
+}
+
 fn atlas(args: &Args, loaded: &mut Loaded, report: &CodebookReport) -> Result<Vec<u8>> {
     let t = &loaded.tokenizer;
     let session = loaded.session.as_mut();
-    let atlas = Atlas::load(session, &t.config, &t.layout, PageKind::Param, t.config.vocab)?;
-    let ids: Vec<u32> = (0..t.config.vocab as u32).collect();
+    let atlas = Atlas::load(session, &t.config, &t.layout, PageKind::Param, t.config.vocab())?;
+    let ids: Vec<u32> = (0..t.config.vocab() as u32).collect();
     let tokens = atlas.pictures(session, &ids)?;
     let name = args.choice.tokenizer.display().to_string();
     encode_png(&board(report, &tokens, &name, &args.data).draw()?)

@@ -5,11 +5,12 @@ use crate::cli::recipe_flags::RecipeFlags;
 use crate::cli::settings::Settings;
 use crate::config::RunConfig;
 use crate::error::Result;
-use crate::models::DvaeNetwork;
+use crate::models::{TokenizerModel, TokenizerNetwork};
 use crate::ops::Caps;
 use crate::runs::{METRICS, read_records};
 use crate::tasks::tokenizer;
-use crate::train::{Job, Pictures, TokenizerConfig, TokenizerTraining, check_fits};
+use crate::tasks::vq_kd::{self, TeacherPlan};
+use crate::train::{Job, Pictures, Teacher, TokenizerConfig, TokenizerTraining, check_fits, distillation};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ use std::process::ExitCode;
   beit tokenizer train --data photos --out runs/photo-tokens
   beit tokenizer train --preset micro --vocab 512 --beta 2 --steps 8000
   beit tokenizer train --network custom
+  beit tokenizer train --network vq-kd --teacher runs/pretrain-0001    ids from the features of a transformer
   beit tokenizer train --resume
   beit pretrain --data photos --tokenizer runs/photo-tokens")]
 pub struct Args {
@@ -43,13 +45,21 @@ pub struct Args {
     /// Pictures per update
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
-    /// Network: `openai`, or `custom`, which is about four times cheaper; sizes and KL weight follow [default: openai]
+    /// Network: `openai`; `custom`, about four times cheaper; `vq-kd`, which needs a teacher; sizes and recipe follow
+    /// [default: openai]
     #[arg(long, value_name = "NAME", value_parser = network)]
-    network: Option<DvaeNetwork>,
+    network: Option<TokenizerNetwork>,
+    /// vq-kd: the transformer whose features are distilled: a run folder, a checkpoint or a file of any known library
+    #[arg(long, value_name = "RUN_OR_FILE")]
+    teacher: Option<String>,
+    /// vq-kd: average number of cells of a batch below which a code starts anew; 0 = never
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    restart_below: Option<f64>,
     /// Number of ids
     #[arg(long, value_name = "V")]
     vocab: Option<usize>,
-    /// Width of the first encoder group, or of all layers of the custom network (256 in both published ones)
+    /// Width of the first encoder group, or of all layers of the custom network (256 in both published ones), or of the
+    /// transformers of vq-kd (768)
     #[arg(long, value_name = "N")]
     n_hid: Option<usize>,
     /// Side of the pictures in pixels
@@ -89,8 +99,8 @@ pub struct Args {
     run: RunFlags,
 }
 
-fn network(name: &str) -> std::result::Result<DvaeNetwork, String> {
-    serde_json::from_value(name.into()).map_err(|_| "expected openai or custom".to_owned())
+fn network(name: &str) -> std::result::Result<TokenizerNetwork, String> {
+    serde_json::from_value(name.into()).map_err(|_| "expected openai, custom or vq-kd".to_owned())
 }
 
 /// Runs the command.
@@ -106,6 +116,7 @@ impl Args {
             data: self.data.clone(),
             val: self.val.clone(),
             tokenizer_steps: self.steps,
+            network: self.network,
             jitter: self.jitter,
             no_crop: self.no_crop,
             recipe: RecipeFlags {
@@ -120,9 +131,7 @@ impl Args {
         }
     }
     fn apply(&self, c: &mut RunConfig) -> Result<()> {
-        if let Some(network) = self.network {
-            c.set_tokenizer_network(network);
-        }
+        self.apply_distillation(c)?;
         let t = &mut c.tokenizer_training;
         let numbers =
             [(&mut t.lr, self.lr), (&mut t.beta, self.beta), (&mut t.tau, self.tau), (&mut t.ema, self.ema)];
@@ -132,13 +141,21 @@ impl Args {
         t.batch = self.batch_size.unwrap_or(t.batch);
         t.min_lr = t.min_lr.min(t.lr);
         t.straight_through |= self.straight_through;
-        if let Some(width) = self.n_hid {
-            // the decoder keeps its share
-            c.tokenizer.n_init = (c.tokenizer.n_init * width / c.tokenizer.n_hid.max(1)).max(1);
-            c.tokenizer.n_hid = width;
+        match (&mut c.tokenizer, self.n_hid) {
+            (TokenizerModel::Dvae(d), Some(width)) => {
+                // the decoder keeps its share
+                d.n_init = (d.n_init * width / d.n_hid.max(1)).max(1);
+                d.n_hid = width;
+            }
+            (TokenizerModel::VqKd(v), Some(width)) => {
+                v.mlp = (v.mlp * width / v.width.max(1)).max(1);
+                v.width = width;
+            }
+            (_, None) => {}
         }
         if let Some(vocab) = self.vocab {
-            (c.tokenizer.vocab, c.model.vocab) = (vocab, vocab);
+            c.tokenizer.set_vocab(vocab);
+            c.model.vocab = vocab;
         }
         if let Some(size) = self.size {
             let cell = c.tokenizer.stride();
@@ -150,12 +167,61 @@ impl Args {
             }
             let side = size / cell * c.model.patch;
             c.model.image = (side, side);
+            if let TokenizerModel::VqKd(v) = &mut c.tokenizer {
+                v.image = (size, size);
+            }
             // The masks of a run that only trains a tokenizer are never drawn, but a config must be whole.
             let cells = (size / cell) * (size / cell);
             c.mask.num_mask_patches = (cells * 2 / 5).max(1);
             c.mask.min_block = c.mask.min_block.min(c.mask.num_mask_patches);
         }
         c.check()
+    }
+
+    /// Flags that only a VQ-KD tokenizer has.
+    fn apply_distillation(&self, c: &mut RunConfig) -> Result<()> {
+        let own = match &mut c.tokenizer_training.distillation {
+            Some(own) => own,
+            None if self.teacher.is_none() && self.restart_below.is_none() => return Ok(()),
+            None => {
+                return Err(crate::Error::config("a flag of VQ-KD tokenizers")
+                    .at(if self.teacher.is_some() { "--teacher" } else { "--restart-below" })
+                    .expected("--network vq-kd beside it")
+                    .got("a dVAE, which has no teacher"));
+            }
+        };
+        if let Some(teacher) = &self.teacher {
+            own.teacher.clone_from(teacher);
+        }
+        own.restart_below = self.restart_below.unwrap_or(own.restart_below);
+        let dvae_only = [("--beta", self.beta.is_some()), ("--tau", self.tau.is_some())];
+        if let Some((flag, _)) = dvae_only.iter().find(|f| f.1) {
+            return Err(crate::Error::config("a flag of dVAE tokenizers").at(*flag).got("--network vq-kd"));
+        }
+        Ok(())
+    }
+
+    /// Checks that the training fits the device; of a VQ-KD tokenizer also that the teacher does.
+    fn check_plans(c: &mut RunConfig, caps: &Caps, fresh: bool) -> Result<()> {
+        let what = "tokenizer training";
+        match c.tokenizer.clone() {
+            TokenizerModel::Dvae(d) => {
+                check_fits(what, &tokenizer::plans(&d, c.token_side(), &c.tokenizer_training, caps)?, caps)
+            }
+            TokenizerModel::VqKd(mut v) => {
+                let own = distillation(&c.tokenizer_training)?;
+                let teacher = Teacher::open(&own.teacher)?;
+                if fresh {
+                    // the decoder is as wide at its end as the teacher's features
+                    v.target = teacher.config.vit.width;
+                    c.tokenizer = v.clone().into();
+                }
+                teacher.check(&v)?;
+                let layout = teacher.layout(caps)?;
+                let taught = TeacherPlan { config: &teacher.config, layout: &layout };
+                check_fits(what, &vq_kd::plans(&v, &taught, (&c.tokenizer_training, own), caps)?, caps)
+            }
+        }
     }
 }
 
@@ -170,27 +236,29 @@ impl Command for Args {
     fn given(&self) -> bool {
         let own = [self.lr, self.beta, self.tau, self.ema].iter().any(Option::is_some);
         let sizes = [self.batch_size, self.vocab, self.n_hid, self.size].iter().any(Option::is_some);
-        own || sizes || self.network.is_some() || self.straight_through || self.settings().given()
+        let distilled = self.teacher.is_some() || self.restart_below.is_some();
+        own || sizes || distilled || self.straight_through || self.settings().given()
     }
     fn save_every(&self) -> Option<u64> {
         self.save_every
     }
     fn job(
         &self,
-        config: TokenizerConfig,
+        mut config: TokenizerConfig,
         pictures: Pictures,
         caps: &Caps,
-        _fresh: bool,
+        fresh: bool,
     ) -> Result<Box<dyn Job>> {
-        let c = &config.0;
-        let plans = tokenizer::plans(&c.tokenizer, c.token_side(), &c.tokenizer_training, caps)?;
-        check_fits("tokenizer training", &plans, caps)?;
+        Self::check_plans(&mut config.0, caps, fresh)?;
         Ok(Box::new(TokenizerTraining::new(config, pictures)))
     }
     fn print_result(&self, dir: &Path) -> Result<()> {
         let records = read_records(&dir.join(METRICS))?;
         let last = |key: &str| records.iter().rev().find_map(|r| r.get(key).and_then(Value::as_f64));
         let get = |key: &str| last(key).unwrap_or(f64::NAN);
+        if let Some(distance) = last("val_cosine_distance") {
+            println!("held-out pictures: cosine distance to the teacher {distance:.4}");
+        }
         println!(
             "held-out pictures: mean absolute error {:.4} (flat colour per picture {:.4}, per cell {:.4}), perplexity {:.1}, {:.0} ids in use, {:.0} \
              dead",

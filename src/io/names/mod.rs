@@ -35,6 +35,8 @@ pub enum Layout {
     DvaeHalf,
     /// The customised dVAE of the official code: `encoder.0.0.weight`, `codebook.weight`.
     CustomDvae,
+    /// The tokenizer of BEiT v2: `encoder.blocks.0.norm1.weight`, `encode_task_layer.0.weight`, `quantize.embedding.weight`.
+    VqKd,
 }
 
 impl fmt::Display for Layout {
@@ -46,6 +48,7 @@ impl fmt::Display for Layout {
             Layout::Dvae => "dVAE",
             Layout::DvaeHalf => "half of a dVAE",
             Layout::CustomDvae => "customised dVAE",
+            Layout::VqKd => "VQ-KD",
         })
     }
 }
@@ -53,6 +56,10 @@ impl fmt::Display for Layout {
 /// Recognises the layout from the names, or nothing.
 pub fn detect_layout<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Layout> {
     let mut found = None;
+    let names: Vec<&str> = names.into_iter().collect();
+    if names.iter().any(|name| name.starts_with(TASK_LAYER)) {
+        return Some(Layout::VqKd);
+    }
     for name in names {
         let name = name.strip_prefix(PREFIX).unwrap_or(name);
         if name.starts_with("embeddings.") || name.starts_with("encoder.layer.") {
@@ -77,6 +84,45 @@ pub fn detect_layout<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Lay
         }
     }
     found
+}
+
+/// What only a VQ-KD tokenizer has.
+const TASK_LAYER: &str = "encode_task_layer.";
+/// What official VQ-KD files hold beside the network: the teacher, and statistics that its library recomputes.
+const BESIDE_VQ_KD: [&str; 6] = [
+    "teacher_model.",
+    "scaling_layer.",
+    "loss",
+    "quantize.embedding.cluster_size",
+    "quantize.embedding.embed_avg",
+    "quantize.embedding.initted",
+];
+const CODE_SIZES: &str = "quantize.cluster_size";
+const CODES: &str = "quantize.embedding.weight";
+
+/// Leaves only what this crate's VQ-KD tokenizer has of an official file; sizes of codes that are not there are 1.
+pub fn from_vq_kd(tensors: &mut Tensors) -> Result<()> {
+    tensors.retain(|name, _| !BESIDE_VQ_KD.iter().any(|beside| name.starts_with(beside)));
+    let vocab = tensors.get(CODES).and_then(|t| t.shape.first().copied());
+    if let Some(vocab) = vocab.filter(|_| !tensors.contains_key(CODE_SIZES)) {
+        let ones = tensors.get(CODES).map_or(0, |t| t.data.len()).min(vocab);
+        tensors.insert(CODE_SIZES.into(), Tensor::f32(vec![vocab], vec![1.0; ones])?);
+    }
+    Ok(())
+}
+
+/// A VQ-KD tokenizer as the official code has it: without mean patches, with the statistics that it keeps twice.
+pub fn to_vq_kd(mut tensors: Tensors) -> Result<Tensors> {
+    tensors.retain(|name, _| !name.starts_with("mean_patches."));
+    for (from, to) in
+        [(CODES, "quantize.embedding.embed_avg"), (CODE_SIZES, "quantize.embedding.cluster_size")]
+    {
+        if let Some(tensor) = tensors.get(from).cloned() {
+            tensors.insert(to.into(), tensor);
+        }
+    }
+    tensors.insert("quantize.embedding.initted".into(), Tensor::f32(vec![1], vec![1.0])?);
+    Ok(tensors)
 }
 
 /// What the official segmentation files put before every name of the backbone.

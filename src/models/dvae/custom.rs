@@ -84,7 +84,7 @@ pub(super) fn encoder(g: &mut Graph, cfg: &DvaeConfig, image: Var) -> Result<(Va
 }
 
 /// Values in −1..1 of mapped ones in 0.1..0.9.
-pub(super) fn normalized(g: &mut Graph, mapped: Var) -> Result<Var> {
+pub(in crate::models) fn normalized(g: &mut Graph, mapped: Var) -> Result<Var> {
     let shape = g.shape(mapped).to_vec();
     let (x, shift) = (scale(g, mapped, 2.5)?, fill(g, 1.25, &shape)?);
     add_scaled(g, x, shift, -1.0)

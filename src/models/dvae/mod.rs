@@ -3,6 +3,8 @@
 mod custom;
 mod openai;
 
+pub(super) use custom::normalized;
+
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Var};
 use crate::ops::{

@@ -22,13 +22,13 @@ pub use job::Job;
 pub use look::{LookJob, Looked};
 pub use patches::{Guess, PatchReport, Score};
 
-use super::tokenizer::{decode_plan_from, encode_plan_from};
+use super::tokenizer::{decode_plan_from, encode_plan_from, view_filter};
 use crate::data::{Filter, Normalization, Picture, resize};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, PageKind, ParamLayout};
 use crate::models::mim::{all_logits, check_fit};
 use crate::models::vit::{VitInputs, backbone};
-use crate::models::{DvaeConfig, VitConfig};
+use crate::models::{TokenizerModel, VitConfig};
 use crate::ops::Caps;
 use crate::plan::{CompileOptions, Plan, compile};
 use crate::session::{PlanId, Session};
@@ -45,7 +45,7 @@ pub struct ViewedModels<'a> {
     /// Scaling of its input.
     pub normalization: Normalization,
     /// The tokenizer.
-    pub tokenizer: &'a DvaeConfig,
+    pub tokenizer: &'a TokenizerModel,
     /// Layout of its store, [`crate::models::mim::TOKENIZER`].
     pub tokenizer_layout: &'a ParamLayout,
     /// Which pages of the tokenizer are looked at: the parameters, or the average while it is being trained.
@@ -67,7 +67,7 @@ pub struct ViewerPlans {
 #[derive(Debug, Clone)]
 pub struct Viewer {
     vit: VitConfig,
-    tokenizer: DvaeConfig,
+    tokenizer: TokenizerModel,
     normalization: Normalization,
     forward: PlanId,
     encode: PlanId,
@@ -201,10 +201,10 @@ impl ViewerPlans {
             g.output(&format!("table.{i}"), table);
         }
         let forward = compile("reconstruction", &g, &[m.layout], caps, &CompileOptions::default())?;
-        let (dvae, layout, pages) = (m.tokenizer, m.tokenizer_layout, m.tokenizer_pages);
-        let side = token_side(vit, dvae);
-        let encode = encode_plan_from(dvae, layout, side, 1, caps, pages)?;
-        let decode = decode_plan_from(dvae, layout, vit.grid(), 1, caps, pages)?;
+        let (tokenizer, layout, pages) = (m.tokenizer, m.tokenizer_layout, m.tokenizer_pages);
+        let side = token_side(vit, tokenizer);
+        let encode = encode_plan_from(tokenizer, layout, side, 1, caps, pages)?;
+        let decode = decode_plan_from(tokenizer, layout, vit.grid(), 1, caps, pages)?;
         Ok(ViewerPlans { forward, encode, decode })
     }
 }
@@ -223,7 +223,7 @@ pub fn model_layout(vit: &VitConfig, page_bytes: u64) -> Result<ParamLayout> {
 }
 
 /// Height and width of the tokenizer's picture.
-pub fn token_side(vit: &VitConfig, tokenizer: &DvaeConfig) -> (usize, usize) {
+pub fn token_side(vit: &VitConfig, tokenizer: &TokenizerModel) -> (usize, usize) {
     let (rows, columns) = vit.grid();
     (rows * tokenizer.stride(), columns * tokenizer.stride())
 }
@@ -301,19 +301,19 @@ impl Viewer {
         &self.vit
     }
     /// The tokenizer.
-    pub fn tokenizer(&self) -> &DvaeConfig {
+    pub fn tokenizer(&self) -> &TokenizerModel {
         &self.tokenizer
     }
 
     /// The views of a picture of any size: the largest centred rectangle of the model's aspect, resized as in evaluation
-    /// (bicubic for the transformer, Lanczos for the tokenizer). One round, five ids a patch, no sampling, no attention.
+    /// (bicubic for the transformer, for the tokenizer by its own filter). One round, five ids a patch, no sampling, no attention.
     pub fn request(&self, picture: &Picture, mask: Vec<bool>) -> Request {
         let (h, w) = self.vit.image;
         let (th, tw) = token_side(&self.vit, &self.tokenizer);
         let crop = picture.centred((h, w));
         Request {
             patch_view: resize(picture, crop, w, h, Filter::Bicubic),
-            token_view: resize(picture, crop, tw, th, Filter::Lanczos),
+            token_view: resize(picture, crop, tw, th, view_filter(&self.tokenizer)),
             mask,
             top: 5,
             sampling: None,

@@ -222,7 +222,14 @@ impl LiveTraining {
         match &mut self.batches {
             Batches::Tokens(batches, ready) => {
                 let batch = ready.take().map_or_else(|| batches.make(i), Ok)?;
-                tokenizer::step(&mut self.stepper, &c.tokenizer, &c.tokenizer_training, seed, i, &batch)?;
+                tokenizer::step(
+                    &mut self.stepper,
+                    c.tokenizer.dvae()?,
+                    &c.tokenizer_training,
+                    seed,
+                    i,
+                    &batch,
+                )?;
                 let micro = self.stepper.micro();
                 Ok(vec![self.stepper.session.fetch(micro, &["loss", "nll", "kl", "ids"])?])
             }
@@ -265,7 +272,7 @@ impl LiveTraining {
         if self.recent.len() > WINDOW {
             self.recent.pop_front();
         }
-        let mut codebook = Codebook::new(self.config.tokenizer.vocab);
+        let mut codebook = Codebook::new(self.config.tokenizer.vocab());
         self.recent.iter().for_each(|ids| codebook.add(ids));
         let (nll, kl, accuracy, chance) = match (self.settings.kind, &reals[..]) {
             (Trained::Tokenizer, [_, nll, kl]) => (Some(*nll), Some(*kl), None, None),
@@ -279,7 +286,7 @@ impl LiveTraining {
             loss,
             perplexity: codebook.perplexity(),
             used: codebook.used(),
-            vocab: self.config.tokenizer.vocab,
+            vocab: self.config.tokenizer.vocab(),
             accuracy,
             chance,
             nll,

@@ -89,7 +89,8 @@ impl LivePlans {
         let config = recipe(pair, settings)?;
         let steps = match settings.kind {
             Trained::Tokenizer => {
-                tokenizer::plans(&config.tokenizer, config.token_side(), &config.tokenizer_training, caps)?
+                let side = config.token_side();
+                tokenizer::plans(config.tokenizer.dvae()?, side, &config.tokenizer_training, caps)?
             }
             Trained::Model => config.mim().plans(&config.training, &pair.tokenizer, caps)?,
         };

@@ -28,7 +28,8 @@ fn native(weights: &beit_web::Weights, picture: &Picture, mask: &[bool]) -> (Vec
         }
     }
     let side = vit.image.0;
-    let (patch_view, token_view) = beit::data::eval_views(picture, side, vit.grid().0 * dvae.stride());
+    let (patch_view, token_view) =
+        beit::data::eval_views(picture, side, (vit.grid().0 * dvae.stride(), beit::data::Filter::Lanczos));
     let caps = session.caps();
     let mut g = Graph::new();
     let image = g.input("image", &[1, side, side, 3]).unwrap();
