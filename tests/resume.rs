@@ -57,6 +57,38 @@ fn stopped_anywhere_and_resumed() {
     }
 }
 
+/// A run on a given tokenizer keeps it: resumed without the flag it goes on with the same ids; another one is refused.
+#[test]
+fn a_given_tokenizer_is_kept() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    let config = toy();
+    let config = config.to_str().unwrap();
+    for (out, seed) in [("tokens", "5"), ("others", "6")] {
+        let args =
+            ["tokenizer", "train", "--adapter", "cpu", "--config", config, "--seed", seed, "--out", out];
+        let output = run::run(dir, &args);
+        assert!(output.status.success(), "{}", text(&output));
+    }
+    for (out, more) in
+        [("straight", &[][..]), ("halted", &["--stop-after", "5"]), ("swapped", &["--stop-after", "5"])]
+    {
+        let output = pretrain(dir, &[&["--tokenizer", "tokens", "--out", out], more].concat());
+        assert!(output.status.success(), "{}", text(&output));
+    }
+    std::fs::rename(dir.join("tokens"), dir.join("elsewhere")).unwrap();
+    let resume = ["pretrain", "--adapter", "cpu", "--resume", "--out"];
+    let output = run::run(dir, &[&resume[..], &["halted"]].concat());
+    assert!(output.status.success(), "{}", text(&output));
+    assert_same_metrics(&dir.join("straight"), &dir.join("halted"), "on a given tokenizer");
+    let output = run::run(dir, &[&resume[..], &["swapped", "--tokenizer", "others"]].concat());
+    assert!(
+        !output.status.success() && text(&output).contains("the tokenizer is another"),
+        "{}",
+        text(&output)
+    );
+}
+
 /// The same command twice gives the same bytes, whatever the number of threads.
 #[test]
 fn same_command_same_bytes() {

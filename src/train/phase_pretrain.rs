@@ -11,7 +11,7 @@ use super::state_json::StateJson;
 use super::{State, Stepper, page_bytes, token_cache};
 use crate::config::RunConfig;
 use crate::data::{Loader, LoaderOptions, MimBatch, MimBatches, Samples, TokenBatches};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::PageKind;
 use crate::io::checkpoint;
 use crate::io::names::{from_transformers, to_transformers};
@@ -177,6 +177,11 @@ impl PretrainWork {
         let state = StateJson::parse(&found.read("state.json")?, "state.json")?;
         let layout = self.stepper.layout.clone();
         state.check(&layout.hash(), &self.fingerprint)?;
+        if state.tokenizer.as_ref().is_some_and(|hash| *hash != self.tokenizer_hash) {
+            return Err(Error::checkpoint("the tokenizer is another than the run was started with")
+                .expected("the weights whose ids this transformer has learned to predict so far")
+                .hint("go on without --tokenizer: the run folder holds its own"));
+        }
         if state.plan != self.plan_hash {
             run.tell(Event::Warning(
                 "going on with another plan (device or version) than before: not bit for bit".into(),

@@ -131,14 +131,17 @@ const SETTLED: f64 = 0.4;
 pub fn run(run: &mut Run<'_>, job: &mut Pretraining) -> Result<Option<Tokenizer>> {
     let session = run.session()?;
     let page_bytes = super::page_bytes(&session.caps());
+    let total = job.config.tokenizer_training.steps;
+    let found = run.newest(Phase::TOKENIZER)?;
     if let Some(path) = &job.tokenizer {
         let tokenizer = Tokenizer::open(path, page_bytes)?;
         job.config.tokenizer = tokenizer.config.clone();
         run.tell(Event::Note(format!("tokenizer taken from {}", path.display())));
+        if found.is_none() {
+            keep(run, &tokenizer, total, &job.config)?;
+        }
         return Ok(Some(tokenizer));
     }
-    let total = job.config.tokenizer_training.steps;
-    let found = run.newest(Phase::TOKENIZER)?;
     if let Some(f) = found.as_ref().filter(|f| f.step == total) {
         return Ok(Some(Tokenizer::read(&f.read(WEIGHTS)?, &f.read(SIZES)?, page_bytes)?));
     }
@@ -158,6 +161,18 @@ pub fn run(run: &mut Run<'_>, job: &mut Pretraining) -> Result<Option<Tokenizer>
     }
     let pages = work.stepper.state()?.kind(PageKind::Ema).map(<[_]>::to_vec).unwrap_or_default();
     Ok(Some(Tokenizer { config: job.config.tokenizer.clone(), layout: work.stepper.layout.clone(), pages }))
+}
+
+/// Keeps a given tokenizer in the run folder as if it had been trained there: a resumed run must not depend on a flag.
+fn keep(run: &mut Run<'_>, tokenizer: &Tokenizer, total: u64, config: &RunConfig) -> Result<()> {
+    let mut json = StateJson::new(Phase::TOKENIZER, total, config);
+    json.layout = tokenizer.layout.hash();
+    let files = [
+        (WEIGHTS.into(), tokenizer.weights()?),
+        (SIZES.into(), sizes_json(&tokenizer.config)),
+        ("state.json".into(), json.to_bytes()),
+    ];
+    run.save_checkpoint(Phase::TOKENIZER, total, &files, None).map(drop)
 }
 
 fn batches(workers: usize, job: &Pretraining, first: u64) -> Result<Loader<Result<TokenBatch>>> {

@@ -194,7 +194,11 @@ impl Args {
             own.teacher.clone_from(teacher);
         }
         own.restart_below = self.restart_below.unwrap_or(own.restart_below);
-        let dvae_only = [("--beta", self.beta.is_some()), ("--tau", self.tau.is_some())];
+        let dvae_only = [
+            ("--beta", self.beta.is_some()),
+            ("--tau", self.tau.is_some()),
+            ("--straight-through", self.straight_through),
+        ];
         if let Some((flag, _)) = dvae_only.iter().find(|f| f.1) {
             return Err(crate::Error::config("a flag of dVAE tokenizers").at(*flag).got("--network vq-kd"));
         }
