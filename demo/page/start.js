@@ -8,6 +8,9 @@ function trouble(text) {
   document.getElementById("window").hidden = true;
 }
 
+// A mistake of the program's own ends it; the console has the details.
+addEventListener("error", ({ message }) => trouble(`The program stopped: ${message}. Reload the page to start again.`));
+
 if (!navigator.gpu) {
   trouble("This browser has no WebGPU here (it needs https or localhost, and a browser of 2025 or later).");
 } else {

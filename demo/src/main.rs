@@ -150,12 +150,27 @@ mod web {
 
     pub fn main() {
         wasm_bindgen_futures::spawn_local(async {
-            if let Err(e) = start().await
-                && let Some(trouble) = element("trouble")
-            {
-                trouble.set_text_content(Some(&format!("The window could not be opened: {e}")));
-                let _ = trouble.remove_attribute("hidden");
+            if let Err(e) = start().await {
+                trouble(&format!("The window could not be opened: {e}"));
             }
+        });
+    }
+
+    /// Says a sentence in place of the canvas.
+    fn trouble(text: &str) {
+        let (Some(canvas), Some(place)) = (element(CANVAS), element("trouble")) else { return };
+        place.set_text_content(Some(text));
+        // Attributes of these names can be set on every element.
+        let _ = canvas.set_attribute("hidden", "");
+        let _ = place.remove_attribute("hidden");
+    }
+
+    /// The device is the window's own, so that its loss may be listened for.
+    fn watch(device: &beit_egui::wgpu::Device) {
+        device.set_device_lost_callback(|_, why| {
+            trouble(&format!(
+                "The browser took the graphics device away, or cannot show what it draws ({why}). Reload the page to start again."
+            ));
         });
     }
 
@@ -167,6 +182,7 @@ mod web {
             setup.device_descriptor = Arc::new(device_descriptor);
         }
         let create = |cc: &eframe::CreationContext<'_>| {
+            cc.wgpu_render_state.iter().for_each(|state| watch(&state.device));
             let app = App::new(cc, Start::default());
             Ok(Box::new(Page { app, answers: 0 }) as Box<dyn eframe::App>)
         };

@@ -33,15 +33,13 @@ fn card(ui: &mut Ui, title: &str, hint: &str, contents: impl FnOnce(&mut Ui)) {
 
 type Part<'a> = &'a dyn Fn(&mut App, &mut Ui);
 
-/// Columns of cards: as many as fit, the parts dealt out in order, the later ones to the column that has fewest.
+/// Columns of cards: as many as fit, the parts dealt out in order, so that the first pictures stand side by side.
 fn columns(app: &mut App, ui: &mut Ui, parts: &[Part<'_>], most: usize) {
     let fit = ((ui.available_width() + 8.0) / (CARD + 8.0)) as usize;
     let count = fit.clamp(1, most.min(parts.len()));
     ui.columns(count, |columns| {
         for (i, part) in parts.iter().enumerate() {
-            // The last column takes what is left over, so that the first pictures stand side by side.
-            let column = i.min(count - 1);
-            part(app, &mut columns[column]);
+            part(app, &mut columns[i % count]);
         }
     });
 }

@@ -3,6 +3,7 @@
 //! [`Engine::advance`] is called over and over: by a thread of its own on the desktop, by the window's frames in a
 //! browser. Results go to the [`Board`]; pixels go to textures on the device.
 
+mod ahead;
 mod codebook;
 mod looking;
 mod orders;
@@ -17,13 +18,15 @@ use beit::models::mim::TOKENIZER;
 use beit::session::Session;
 use beit::tasks::atlas::Atlas;
 use beit::tasks::pretrain::MODEL;
-use beit::tasks::reconstruct::Viewer;
-use beit::train::{LiveTraining, Pair};
+use beit::tasks::reconstruct::{Viewer, ViewerPlans};
+use beit::train::{LiveTraining, Pair, Trained};
 use beit::{Error, Result};
 
 use crate::news::{Board, ModelFacts, Point, TrainingNews, Wish};
 use crate::pace::Pace;
 use crate::painter::{Canvas, Painter};
+#[cfg(target_arch = "wasm32")]
+use ahead::Ahead;
 use codebook::atlas_grid;
 use looking::Looking;
 
@@ -59,6 +62,9 @@ pub(crate) struct Engine {
     board: Arc<Board>,
     pair: Option<Pair>,
     name: String,
+    /// What goes on once its kernels are compiled.
+    #[cfg(target_arch = "wasm32")]
+    ahead: Option<Ahead>,
     loaded: Option<Loaded>,
     wish: Option<Wish>,
     looking: Option<Looking>,
@@ -85,6 +91,8 @@ impl Engine {
             board,
             pair: None,
             name: String::new(),
+            #[cfg(target_arch = "wasm32")]
+            ahead: None,
             loaded: None,
             wish: None,
             looking: None,
@@ -119,7 +127,7 @@ impl Engine {
         self.loaded = None;
         self.curve = Arc::default();
         if !broken && let Some(pair) = self.pair.clone() {
-            let viewing = self.view(&pair);
+            let viewing = self.plans(&pair, None).and_then(|plans| self.view(&pair, plans));
             if viewing.is_err() {
                 self.loaded = None;
             }
@@ -130,22 +138,28 @@ impl Engine {
         });
     }
 
+    /// The plans of looking at networks, beside a training of one of them or alone.
+    fn plans(&self, pair: &Pair, trained: Option<Trained>) -> Result<ViewerPlans> {
+        let pages = trained.map_or(PageKind::Param, Trained::tokenizer_pages);
+        ViewerPlans::new(&pair.viewed(pages), &self.gpu.caps())
+    }
+
     /// Puts networks on the device for looking.
-    fn view(&mut self, pair: &Pair) -> Result<()> {
+    fn view(&mut self, pair: &Pair, plans: ViewerPlans) -> Result<()> {
         let mut session: Box<dyn Session> = Box::new(GpuSession::deferred(self.gpu.clone()));
         pair.put(session.as_mut(), MODEL)?;
         pair.put(session.as_mut(), TOKENIZER)?;
-        self.hold(Holder::Viewing(session), pair)
+        self.hold(Holder::Viewing(session), pair, plans)
     }
 
     /// Loads the plans of looking beside what a session holds.
-    fn hold(&mut self, mut holder: Holder, pair: &Pair) -> Result<()> {
+    fn hold(&mut self, mut holder: Holder, pair: &Pair, plans: ViewerPlans) -> Result<()> {
         let pages = match &holder {
             Holder::Training(t) => t.settings.kind.tokenizer_pages(),
             Holder::Viewing(_) => PageKind::Param,
         };
         let session = holder.session();
-        let viewer = Viewer::load(session, &pair.viewed(pages))?;
+        let viewer = Viewer::of_plans(session, &pair.viewed(pages), plans)?;
         let atlas = Atlas::load(session, &pair.dvae, &pair.tokenizer, pages, AT_ONCE)?;
         let facts = facts(pair, self.name.clone());
         let (columns, rows) = atlas_grid(facts.vocab);
@@ -182,6 +196,7 @@ impl Engine {
     }
 
     fn try_advance(&mut self, now: f64) -> Result<bool> {
+        self.after_kernels(now)?;
         let Some(loaded) = &mut self.loaded else { return Ok(false) };
         let session = loaded.holder.session();
         let mut busy = false;

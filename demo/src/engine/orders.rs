@@ -6,9 +6,11 @@ use std::sync::Arc;
 use beit::data::source::reduced;
 use beit::data::{ImageLimits, Picture, Source, SyntheticSource, decode};
 use beit::gpu::GpuSession;
+use beit::tasks::reconstruct::ViewerPlans;
 use beit::train::{LivePlans, LiveSettings, LiveTraining, Pair, page_bytes};
 use beit::{Error, Result};
 
+use super::ahead::Next;
 use super::{Engine, Holder, Loaded};
 use crate::built_in;
 use crate::news::{Command, TrainOn};
@@ -90,7 +92,13 @@ impl Engine {
 
     fn load(&mut self, pair: Pair, name: String) -> Result<()> {
         self.say("preparing kernels");
-        self.view(&pair)?;
+        let plans = self.plans(&pair, None)?;
+        self.with_kernels(Next::View(Box::new(pair), name, plans), 0.0)
+    }
+
+    /// Puts networks on the device, whose kernels are there.
+    pub(super) fn loaded(&mut self, pair: Pair, name: String, plans: ViewerPlans) -> Result<()> {
+        self.view(&pair, plans)?;
         (self.pair, self.name) = (Some(pair), name);
         self.curve = Arc::default();
         self.tell_model();
@@ -122,16 +130,30 @@ impl Engine {
     }
 
     fn train(&mut self, settings: LiveSettings, on: TrainOn, now: f64) -> Result<()> {
+        let pair = self.pair.as_ref().ok_or_else(nothing_loaded)?;
+        self.say("preparing the training");
+        let steps = LivePlans::new(pair, &settings, &self.gpu.caps())?;
+        let looks = self.plans(pair, Some(settings.kind))?;
+        self.with_kernels(Next::Train(settings, on, Box::new(steps), looks), now)
+    }
+
+    /// Starts a training, whose kernels are there.
+    pub(super) fn trains(
+        &mut self,
+        settings: LiveSettings,
+        on: TrainOn,
+        steps: LivePlans,
+        looks: ViewerPlans,
+        now: f64,
+    ) -> Result<()> {
         let pair = self.pair.clone().ok_or_else(nothing_loaded)?;
         let source: Arc<dyn Source> = match on {
             TrainOn::Scenes => Arc::new(SyntheticSource::new(0, SCENES, SCENE_SIDE)),
             TrainOn::Own => Arc::new(self.album.clone()),
         };
-        self.say("preparing the training");
-        let plans = LivePlans::new(&pair, &settings, &self.gpu.caps())?;
         let session = Box::new(GpuSession::deferred(self.gpu.clone()));
-        let training = LiveTraining::start(session, &pair, settings, plans, source, None)?;
-        self.hold(Holder::Training(Box::new(training)), &pair)?;
+        let training = LiveTraining::start(session, &pair, settings, steps, source, None)?;
+        self.hold(Holder::Training(Box::new(training)), &pair, looks)?;
         (self.paused, self.curve, self.stepped_at) = (false, Arc::default(), now);
         self.board.tell(|n| n.error = None);
         self.tell_training();
@@ -143,7 +165,8 @@ impl Engine {
             && let Some(pair) = &self.pair
         {
             let pair = if keep { t.trained(pair) } else { pair.clone() };
-            self.view(&pair)?;
+            let plans = self.plans(&pair, None)?;
+            self.view(&pair, plans)?;
             self.pair = Some(pair);
         }
         self.tell_model();

@@ -18,6 +18,18 @@ const ANSWER: Duration = Duration::from_secs(300);
 /// WebGPU on the software adapter.
 pub const WEBGPU: [&str; 2] = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
 
+/// The same where a canvas is drawn with WebGPU: its pictures are shared with the browser through a Vulkan of software.
+/// Without that the browser has no place for them, and takes the device away at the first one.
+pub const WEBGPU_CANVAS: [&str; 7] = [
+    WEBGPU[0],
+    WEBGPU[1],
+    "--enable-features=Vulkan",
+    "--use-vulkan=swiftshader",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist",
+];
+
 /// The browser's program, or nothing; `BEIT_CHROMIUM` names one.
 pub fn find() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os("BEIT_CHROMIUM") {
@@ -240,12 +252,17 @@ impl Chromium {
         self.call("DOM.setFileInputFiles", json!({"nodeId": node, "files": files}));
     }
 
-    /// A picture of the whole page at a window size and colour scheme.
-    pub fn screenshot(&mut self, file: &Path, (width, height): (u32, u32), scheme: &str) {
+    /// Sets window size and colour scheme.
+    pub fn resize(&mut self, (width, height): (u32, u32), scheme: &str) {
         let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600});
         self.call("Emulation.setDeviceMetricsOverride", size);
         let media = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
         self.call("Emulation.setEmulatedMedia", media);
+    }
+
+    /// A picture of the whole page at a window size and colour scheme.
+    pub fn screenshot(&mut self, file: &Path, size: (u32, u32), scheme: &str) {
+        self.resize(size, scheme);
         std::thread::sleep(Duration::from_millis(200));
         let params = json!({"format": "png", "captureBeyondViewport": true});
         let picture = self.call("Page.captureScreenshot", params);

@@ -7,6 +7,7 @@ mod chromium;
 mod numbers;
 mod page;
 mod trouble;
+mod window;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -39,7 +40,7 @@ fn artefacts() -> PathBuf {
 fn site() -> &'static Site {
     static SITE: OnceLock<Site> = OnceLock::new();
     SITE.get_or_init(|| {
-        let built = build(&artefacts().join("dist"), Options { suite: true, quick: true, egui: false })
+        let built = build(&artefacts().join("dist"), Options { suite: true, quick: true, egui: true })
             .expect("the page builds");
         let server = Server::start(&built.dist, PREFIX, 0).expect("a port is free");
         Site { built, server }
