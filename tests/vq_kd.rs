@@ -133,6 +133,7 @@ fn all_commands_take_it() {
         ["reconstruct", "--adapter", "cpu", "--model", "plain", "--image", "synthetic:1", "--rounds", "2"];
     let said = fine(dir, &[&look[..], &["--out", "sheets"]].concat());
     assert!(said.contains("patches hidden"), "{said}");
+    files_are_checked(dir);
     // Out to the official names and back in: the same network without mean patches, and the same ids.
     fine(dir, &["export", "vq", "--format", "official", "--out", "official"]);
     fine(dir, &["import", "official/model.pth", "--heads", "2", "--out", "back"]);
@@ -161,6 +162,38 @@ fn all_commands_take_it() {
         &["cannot draw pictures", "mean_patches"],
     );
     assert!(!dir.join("x").exists(), "something was left behind");
+}
+
+/// A copy has the same bytes; files that do not fit each other are refused with what is wrong.
+fn files_are_checked(dir: &Path) {
+    fine(dir, &["import", "vq", "--out", "copy"]);
+    fine(dir, &["export", "vq", "--format", "transformers", "--out", "exported"]);
+    let of = |folder: &str, file: &str| std::fs::read(dir.join(folder).join(file)).unwrap();
+    let own = "vq/tokenizer/checkpoints/step-00000006";
+    for folder in ["copy", "exported"] {
+        assert!(of(folder, "tokenizer.safetensors") == of(own, "tokenizer.safetensors"), "{folder}");
+    }
+    let sizes: Value = serde_json::from_slice(&of("copy", "tokenizer.json")).unwrap();
+    assert_eq!(sizes, serde_json::from_slice::<Value>(&of(own, "tokenizer.json")).unwrap());
+    let changed = |key: &str, value: Value| {
+        let mut sizes = sizes.clone();
+        sizes[key] = value;
+        std::fs::write(dir.join("copy/tokenizer.json"), sizes.to_string()).unwrap();
+    };
+    for (key, value, words) in [
+        ("vocab", 17.into(), ["quantize.embedding.weight", "[17, 8]"]),
+        ("depth", 3.into(), ["3 + 1 blocks", "1 + 1 blocks"]),
+        ("image", serde_json::json!([32, 32]), ["8 x 8 cells", "4 x 4 cells"]),
+        ("mean-patches", false.into(), ["without mean patches", "with mean patches"]),
+        ("network", "openai".into(), ["tokenizer.json", "unknown field"]),
+        ("code", (1u64 << 40).into(), ["too large", "channels"]),
+    ] {
+        changed(key, value);
+        refused(dir, &["import", "copy"], &words);
+    }
+    let whole = of("copy", "tokenizer.safetensors");
+    std::fs::write(dir.join("copy/tokenizer.safetensors"), &whole[..whole.len() / 2]).unwrap();
+    refused(dir, &["import", "copy"], &["outside the file", "tokenizer.safetensors"]);
 }
 
 /// A short training comes closer to the teacher and spreads over the codebook.

@@ -46,7 +46,7 @@ enum FormatFlag {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let (format, want) = match args.format {
-        FormatFlag::Transformers => (Format::Transformers, Want::Vit),
+        FormatFlag::Transformers => (Format::Transformers, Want::Any),
         FormatFlag::Timm => (Format::Timm, Want::Vit),
         FormatFlag::Official => (Format::Official, Want::Any),
         FormatFlag::Dalle => (Format::Dalle, Want::Tokenizer),

@@ -5,7 +5,7 @@ use super::settings::Settings;
 use crate::config::{Method, RunConfig};
 use crate::error::Result;
 use crate::ops::Caps;
-use crate::train::{Job, Pictures, Pretraining, Supervised, Tokenizer, check_memory, page_bytes};
+use crate::train::{Job, Pictures, Pretraining, Supervised, Teacher, Tokenizer, check_memory, page_bytes};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -68,6 +68,10 @@ impl Command for Args {
                 let name = config.method.name();
                 pictures.warnings.push(format!("--tokenizer is not used: the method {name} has no tokens"));
             }
+        }
+        if config.method == Method::Beit && self.tokenizer.is_none() && fresh {
+            // a tokenizer with a teacher that is to be trained first
+            Teacher::of(&mut config, true)?;
         }
         if matches!(config.method, Method::Supervised(_)) {
             return Ok(Box::new(Supervised::prepare(config, pictures, caps)?));

@@ -1,14 +1,16 @@
 //! The teacher of a VQ-KD tokenizer: a transformer from a run of ours or from a file of any known library, frozen.
 
+use super::phase_vq_kd::recipe;
 use super::stepper::page_bytes;
+use crate::config::RunConfig;
 use crate::data::Normalization;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, PageKind, ParamLayout};
 use crate::interop::{self, ModelFile, Want};
 use crate::io::checkpoint::sha256_hex;
 use crate::io::tensors::{pt_metadata, write_safetensors};
-use crate::models::VitConfig;
 use crate::models::vq_kd::{TeacherConfig, VqKdConfig, teacher_features};
+use crate::models::{TokenizerModel, VitConfig};
 use crate::ops::Caps;
 use crate::session::Session;
 use crate::tasks::vq_kd::TEACHER;
@@ -55,6 +57,21 @@ impl Teacher {
             std: prepare.image_std.map(|v| v as f32),
         };
         Ok(Teacher { config: TeacherConfig { vit, norm }, normalization, file })
+    }
+
+    /// The teacher of a config whose tokenizer has one, and checks that it fits; `fresh` makes the tokenizer's decoder as wide
+    /// at its end as the teacher's features.
+    ///
+    /// # Errors
+    /// As [`Teacher::open`] and [`Teacher::check`].
+    pub fn of(config: &mut RunConfig, fresh: bool) -> Result<Option<Teacher>> {
+        let TokenizerModel::VqKd(sizes) = &mut config.tokenizer else { return Ok(None) };
+        let teacher = Teacher::open(&recipe(&config.tokenizer_training)?.teacher)?;
+        if fresh {
+            sizes.target = teacher.config.vit.width;
+        }
+        teacher.check(sizes)?;
+        Ok(Some(teacher))
     }
 
     /// Checks that a tokenizer was made for this teacher.

@@ -205,27 +205,19 @@ impl Args {
         Ok(())
     }
 
-    /// Checks that the training fits the device; of a VQ-KD tokenizer also that the teacher does.
+    /// Checks that the training fits the device, and of a VQ-KD tokenizer that the teacher does.
     fn check_plans(c: &mut RunConfig, caps: &Caps, fresh: bool) -> Result<()> {
-        let what = "tokenizer training";
-        match c.tokenizer.clone() {
-            TokenizerModel::Dvae(d) => {
-                check_fits(what, &tokenizer::plans(&d, c.token_side(), &c.tokenizer_training, caps)?, caps)
-            }
-            TokenizerModel::VqKd(mut v) => {
-                let own = distillation(&c.tokenizer_training)?;
-                let teacher = Teacher::open(&own.teacher)?;
-                if fresh {
-                    // the decoder is as wide at its end as the teacher's features
-                    v.target = teacher.config.vit.width;
-                    c.tokenizer = v.clone().into();
-                }
-                teacher.check(&v)?;
+        let teacher = Teacher::of(c, fresh)?;
+        let recipe = &c.tokenizer_training;
+        let plans = match (&c.tokenizer, &teacher) {
+            (TokenizerModel::VqKd(v), Some(teacher)) => {
                 let layout = teacher.layout(caps)?;
                 let taught = TeacherPlan { config: &teacher.config, layout: &layout };
-                check_fits(what, &vq_kd::plans(&v, &taught, (&c.tokenizer_training, own), caps)?, caps)
+                vq_kd::plans(v, &taught, (recipe, distillation(recipe)?), caps)?
             }
-        }
+            (other, _) => tokenizer::plans(other.dvae()?, c.token_side(), recipe, caps)?,
+        };
+        check_fits("tokenizer training", &plans, caps)
     }
 }
 
