@@ -5,7 +5,9 @@ use super::settings::Settings;
 use crate::config::{Method, RunConfig};
 use crate::error::Result;
 use crate::ops::Caps;
-use crate::train::{Job, Pictures, Pretraining, Supervised, Teacher, Tokenizer, check_memory, page_bytes};
+use crate::train::{
+    Job, Pictures, Pretraining, Supervised, Teacher, Tokenizer, check_memory, check_shared, page_bytes,
+};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -62,8 +64,10 @@ impl Command for Args {
         }
         if let Some(path) = &self.tokenizer {
             if config.method == Method::Beit {
-                config.tokenizer = Tokenizer::open(path, page_bytes(caps))?.config;
+                let tokenizer = Tokenizer::open(path, page_bytes(caps))?;
+                config.tokenizer = tokenizer.config.clone();
                 config.check()?;
+                check_shared(&config, &tokenizer, &pictures.train)?;
             } else {
                 let name = config.method.name();
                 pictures.warnings.push(format!("--tokenizer is not used: the method {name} has no tokens"));

@@ -79,6 +79,8 @@ pub use supervised::Supervised;
 #[cfg(feature = "cli")]
 pub use teacher::Teacher;
 #[cfg(feature = "cli")]
+pub use token_cache::check_shared;
+#[cfg(feature = "cli")]
 pub use tokenizer_run::{TokenizerConfig, TokenizerTraining};
 
 /// Side in pixels of the pictures that a run's tokenizer was trained on, where its folder says.

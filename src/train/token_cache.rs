@@ -46,6 +46,18 @@ pub fn key(config: &RunConfig, tokenizer: &Tokenizer, source: &Arc<dyn Source>) 
     })
 }
 
+/// Looks at a shared cache before anything of a run is made.
+///
+/// # Errors
+/// If it belongs to other weights, pictures, crops or another seed.
+pub fn check_shared(config: &RunConfig, tokenizer: &Tokenizer, source: &Arc<dyn Source>) -> Result<()> {
+    let (dir, views) = (&config.token_cache.dir, config.token_cache.views);
+    if views == 0 || dir.is_empty() {
+        return Ok(());
+    }
+    ids::stand(std::path::Path::new(dir), &key(config, tokenizer, source)?).map(drop)
+}
+
 /// Where the cache of a run lies.
 fn folder(run: &Run<'_>, config: &RunConfig) -> PathBuf {
     match config.token_cache.dir.as_str() {
