@@ -2,12 +2,15 @@
 //! on the host from which it goes on.
 #![cfg(feature = "gpu")]
 
-use beit::data::SyntheticSource;
+use beit::cpu::CpuSession;
+use beit::data::{Picture, SyntheticSource};
 use beit::gpu::{Gpu, GpuSession, list_adapters};
 use beit::graph::PageKind;
-use beit::models::{DvaeConfig, DvaeNetwork, RelPos, VitConfig};
+use beit::models::{DvaeConfig, DvaeNetwork, RelPos, TokenizerModel, VitConfig, VqKdConfig};
+use beit::ops::Caps;
 use beit::session::Session;
-use beit::train::{LiveFigures, LivePlans, LiveSettings, LiveTraining, Pair, State, Trained};
+use beit::tasks::reconstruct::Viewer;
+use beit::train::{LiveFigures, LivePlans, LiveSettings, LiveTraining, Pair, PairFiles, State, Trained};
 use std::sync::Arc;
 
 /// A 4 × 4 grid of 4-pixel patches, 16 ids, random weights.
@@ -59,6 +62,51 @@ fn until(t: &mut LiveTraining, steps: u64, work: u64) -> Vec<LiveFigures> {
 
 fn parameters(t: &LiveTraining) -> Vec<Vec<f32>> {
     t.snapshot.1.kind(PageKind::Param).expect("a copy with parameters").to_vec()
+}
+
+/// A tab or a window reads a VQ-KD tokenizer, shows its ids by their mean patches, trains the transformer on them, and
+/// says why it cannot train the tokenizer; one without mean patches is refused where it would have to be shown.
+#[test]
+fn a_distilled_tokenizer_is_shown_but_not_trained_live() {
+    let vit = pair().vit;
+    let sizes = VqKdConfig { mean_patches: true, ..VqKdConfig::like(&vit) };
+    let made = Pair::fresh(vit.clone(), sizes.clone(), 1 << 20, 3).expect("a small pair");
+    let files = made.files().expect("files");
+    let file = |name: &str| files.iter().find(|f| f.0 == name).expect("a file").1.as_slice();
+    let read = PairFiles {
+        model: file("model.safetensors"),
+        config: file("config.json"),
+        tokenizer: file("tokenizer.safetensors"),
+        sizes: file("tokenizer.json"),
+    };
+    let pair = Pair::read(&read, 1 << 20).expect("its own files");
+    assert!(pair.dvae == TokenizerModel::from(sizes.clone()) && pair.tokenizer_pages == made.tokenizer_pages);
+    let mut session = CpuSession::<f32>::new();
+    let models = pair.viewed(PageKind::Param);
+    let viewer =
+        Viewer::open(&mut session, &models, &pair.model_pages, &pair.tokenizer_pages).expect("plans");
+    let mut mask = vec![false; 16];
+    mask[5] = true;
+    let picture = Picture::flat(30, 20, [200, 30, 90]);
+    let found = viewer.look(&mut session, viewer.request(&picture, mask)).expect("a look");
+    // Nothing was learned: the mean of no patches is mid-grey.
+    assert!(found.shown.ceiling.rgb.iter().all(|&v| v == 128), "{:?}", &found.shown.ceiling.rgb[..3]);
+    let live = |kind| {
+        LivePlans::new(&pair, &LiveSettings { kind, fresh: true, steps: 4, batch: 4, seed: 1 }, &Caps::cpu())
+    };
+    assert!(live(Trained::Model).is_ok());
+    let message = live(Trained::Tokenizer).err().expect("no teacher here").to_string();
+    assert!(message.contains("VQ-KD") && message.contains("--teacher"), "{message}");
+    let blind = VqKdConfig { mean_patches: false, ..sizes };
+    let blind = Pair::fresh(vit, blind, 1 << 20, 3).expect("a small pair");
+    let mut session = CpuSession::<f32>::new();
+    let refused = Viewer::open(
+        &mut session,
+        &blind.viewed(PageKind::Param),
+        &blind.model_pages,
+        &blind.tokenizer_pages,
+    );
+    assert!(refused.unwrap_err().to_string().contains("cannot draw pictures"));
 }
 
 #[test]

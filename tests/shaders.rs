@@ -350,3 +350,21 @@ fn mistakes_are_found() {
     library.replace("gelu", format!("{text}\nfn broken() -> f32 {{ return 1u; }}"));
     assert!(!wrong(&library, &call).is_empty());
 }
+
+/// The shaders of the widgets validate as well.
+#[test]
+fn shaders_of_the_widgets_validate() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/shaders");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).expect("demo/shaders can be listed") {
+        let path = entry.expect("demo/shaders can be listed").path();
+        let text = std::fs::read_to_string(&path).expect("a shader can be read");
+        let module = naga::front::wgsl::parse_str(&text)
+            .unwrap_or_else(|e| panic!("{}: {}", path.display(), e.emit_to_string(&text)));
+        Validator::new(ValidationFlags::all(), Capabilities::empty())
+            .validate(&module)
+            .unwrap_or_else(|e| panic!("{}: {}", path.display(), e.emit_to_string(&text)));
+        seen += 1;
+    }
+    assert!(seen > 0);
+}
