@@ -129,11 +129,24 @@ fn all_commands_take_it() {
         fine(dir, &[&args[..], more].concat());
         assert!(dir.join(out).join("checkpoints/step-00000012/tokenizer.json").is_file());
     }
+    // Trained first by pre-training itself, where a config names the teacher.
+    let recipe = SIZES.replace("restart-below = 0.1", "restart-below = 0.1\nteacher = \"teacher\"");
+    let recipe = format!("{recipe}[training]\nsteps = 2\nbatch = 4\nwarmup = 1\n");
+    std::fs::write(dir.join("both.toml"), recipe).unwrap();
+    let args =
+        ["pretrain", "--adapter", "cpu", "--quiet", "--config", "both.toml", "--data", "synthetic:64:32"];
+    fine(dir, &[&args[..], &["--seed", "7", "--out", "both"]].concat());
+    assert!(dir.join("both/tokenizer/checkpoints/step-00000006/tokenizer.json").is_file());
     let look =
         ["reconstruct", "--adapter", "cpu", "--model", "plain", "--image", "synthetic:1", "--rounds", "2"];
     let said = fine(dir, &[&look[..], &["--out", "sheets"]].concat());
     assert!(said.contains("patches hidden"), "{said}");
     files_are_checked(dir);
+    let look =
+        ["reconstruct", "--adapter", "cpu", "--model", "plain", "--image", "synthetic:1", "--out", "own"];
+    let warned = |tokenizer: &str| fine(dir, &[&look[..], &["--tokenizer", tokenizer]].concat());
+    assert!(!warned("vq").contains("another tokenizer"));
+    assert!(warned("both").contains("both is another tokenizer than the one"));
     // Out to the official names and back in: the same network without mean patches, and the same ids.
     fine(dir, &["export", "vq", "--format", "official", "--out", "official"]);
     fine(dir, &["import", "official/model.pth", "--heads", "2", "--out", "back"]);

@@ -14,7 +14,7 @@ use crate::rng::{Key, Stream};
 use crate::session::Session;
 use crate::tasks::atlas::Atlas;
 use crate::tasks::reconstruct::{Reconstruction, Sampling, Viewer};
-use crate::train::{Pair, page_bytes};
+use crate::train::{Pair, Tokenizer, page_bytes};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -100,6 +100,9 @@ enum Mask {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let device = Device::choose(args.adapter.as_deref())?.device;
     let pair = Pair::open(&args.model, args.tokenizer.as_deref(), page_bytes(&device.caps()))?;
+    if let Some(warning) = another_tokenizer(args, &pair)? {
+        eprintln!("{warning}");
+    }
     let mut looker = Looker::new(args, device.session()?, &pair)?;
     let opened = open(&args.image, args.seed)?;
     // A data set's held-out pictures are looked at as well as its training pictures.
@@ -144,6 +147,23 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             .got(format!("{} unreadable", bad.len())));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A word where the named tokenizer is not the one whose ids a model of ours has learned.
+fn another_tokenizer(args: &Args, pair: &Pair) -> Result<Option<String>> {
+    let (Some(path), Some(model)) = (&args.tokenizer, &pair.from) else { return Ok(None) };
+    let state = std::fs::read(model.with_file_name("state.json")).unwrap_or_default();
+    let state: Value = serde_json::from_slice(&state).unwrap_or_default();
+    let Some(learned) = state["tokenizer"].as_str() else { return Ok(None) };
+    let (config, layout) = (pair.dvae.clone(), pair.tokenizer.clone());
+    let given = Tokenizer { config, layout, pages: pair.tokenizer_pages.clone() }.hash()?;
+    Ok((given != learned).then(|| {
+        format!(
+            "warning: {} is another tokenizer than the one that {} was trained with: equal ids mean other things",
+            path.display(),
+            model.display()
+        )
+    }))
 }
 
 fn is_picture(path: &Path) -> bool {

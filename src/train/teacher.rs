@@ -33,7 +33,7 @@ impl Teacher {
     pub fn open(path: &str) -> Result<Teacher> {
         if path.is_empty() {
             return Err(Error::config("a VQ-KD tokenizer needs a teacher")
-                .at("--teacher")
+                .at("--teacher, or teacher under [tokenizer-training.distillation]")
                 .expected("a run folder, a checkpoint or a weights file of a transformer")
                 .got("none")
                 .hint("`beit pretrain --method dino` trains one"));
