@@ -16,7 +16,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read> control: array<vec4<f32>, 4>;
 @group(0) @binding(5) var<storage, read> hyper: array<vec4<f32>, 3>;
 @group(0) @binding(6) var<storage, read> groups: array<vec2<f32>>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 
 @compute @workgroup_size(WG)
 fn adamw(@builtin(global_invocation_id) gid: vec3<u32>) {

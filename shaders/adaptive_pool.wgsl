@@ -12,7 +12,7 @@ struct Params {
     rows: u32,
     cols: u32,
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 @group(0) @binding(0) var<storage, read_write> y: array<E>;
 @group(0) @binding(1) var<storage, read> x: array<E>;
 

@@ -9,7 +9,7 @@ struct Params {
     n: u32, // units
     s: f32,
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 
 #if add_scaled
 @group(0) @binding(0) var<storage, read_write> y: array<E>;

@@ -12,7 +12,7 @@ struct Params {
 
 @group(0) @binding(0) var<storage, read_write> ids: array<u32>;
 @group(0) @binding(1) var<storage, read> x: array<E>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 
 @compute @workgroup_size(WG)
 fn argmax(

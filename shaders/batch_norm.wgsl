@@ -15,7 +15,7 @@ struct Params {
     block: u32, // rows
     inv: f32, // 1/rows
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 @group(0) @binding(0) var<storage, read_write> part: array<E>;
 @group(0) @binding(1) var<storage, read> x: array<E>;
 @group(0) @binding(2) var<storage, read> sums: array<E>;
@@ -44,7 +44,7 @@ struct Params {
     inv: f32,
     eps: f32,
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 @group(0) @binding(0) var<storage, read_write> stats: array<E>;
 @group(0) @binding(1) var<storage, read> sums: array<E>;
 @group(0) @binding(2) var<storage, read> squares: array<E>;
@@ -67,7 +67,7 @@ struct Params {
     n: u32, // units
     cols: u32, // units
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 @group(0) @binding(0) var<storage, read_write> y: array<E>;
 @group(0) @binding(1) var<storage, read> x: array<E>;
 @group(0) @binding(2) var<storage, read> gamma: array<E>;
@@ -92,7 +92,7 @@ struct Params {
     rows: u32,
     block: u32, // rows
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 @group(0) @binding(0) var<storage, read_write> dgamma: array<E>;
 @group(0) @binding(1) var<storage, read_write> dbeta: array<E>;
 @group(0) @binding(2) var<storage, read> dy: array<E>;
@@ -127,7 +127,7 @@ struct Params {
     cols: u32, // units
     inv: f32, // 1/rows, or 0 if the statistics are constants
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 @group(0) @binding(0) var<storage, read_write> dx: array<E>;
 @group(0) @binding(1) var<storage, read> dy: array<E>;
 @group(0) @binding(2) var<storage, read> x: array<E>;

@@ -11,7 +11,7 @@ const CALM = 10;
 struct Params {
     first: f32,
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 @group(0) @binding(0) var<storage, read_write> scale: array<f32>;
 @group(0) @binding(1) var<storage, read> control: array<f32, 16>;
 
@@ -26,7 +26,7 @@ struct Params {
     largest: f32,
     calm: f32,
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 #endif
 @group(0) @binding(0) var<storage, read_write> c: array<f32, 16>;
 @group(0) @binding(1) var<storage, read> h: array<f32, 12>;

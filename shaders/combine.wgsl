@@ -12,7 +12,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> s: f32;
 @group(0) @binding(2) var<storage, read> a: array<E>;
 @group(0) @binding(3) var<storage, read> b: array<E>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 
 @compute @workgroup_size(WG)
 fn combine(@builtin(global_invocation_id) gid: vec3<u32>) {

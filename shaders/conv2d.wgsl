@@ -22,7 +22,7 @@ struct Params {
     c: u32, // units
     k: u32,
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 @group(0) @binding(0) var<storage, read_write> rows: array<Moved>;
 @group(0) @binding(1) var<storage, read> x: array<Moved>;
 
@@ -76,7 +76,7 @@ struct Params {
     c: u32,
     taps: u32, // k²
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 @group(0) @binding(0) var<storage, read_write> result: array<f32>;
 @group(0) @binding(1) var<storage, read> w: array<f32>;
 #endif

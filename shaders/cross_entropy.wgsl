@@ -11,7 +11,7 @@ struct Params {
     cols: u32, // units
     classes: u32,
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 
 #if rows
 #import logits

@@ -11,7 +11,7 @@ struct Params {
     rows: u32,
     cols: u32, // units
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 @group(0) @binding(0) var<storage, read_write> prob: array<E>;
 @group(0) @binding(1) var<storage, read> t: array<E>;
 @group(0) @binding(2) var<storage, read> centre: array<E>;
@@ -53,7 +53,7 @@ struct Params {
     batch: u32,
     hot: f32, // 1/τ_s
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 @group(0) @binding(0) var<storage, read_write> lse: array<f32>;
 @group(0) @binding(1) var<storage, read_write> value: array<f32>;
 @group(0) @binding(2) var<storage, read> s: array<E>;
@@ -108,7 +108,7 @@ struct Params {
     hot: f32,
     factor: f32,
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 @group(0) @binding(0) var<storage, read_write> ds: array<E>;
 @group(0) @binding(1) var<storage, read> dloss: f32;
 @group(0) @binding(2) var<storage, read> s: array<E>;

@@ -12,7 +12,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> param: array<E>;
 @group(0) @binding(2) var<storage, read> control: array<vec4<f32>, 4>;
 @group(0) @binding(3) var<storage, read> hyper: array<vec4<f32>, 3>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 
 @compute @workgroup_size(WG)
 fn ema(@builtin(global_invocation_id) gid: vec3<u32>) {

@@ -22,7 +22,7 @@ struct Params {
 #if POS
 @group(0) @binding(POS_AT) var<storage, read> pos: array<E>;
 #endif
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 
 @compute @workgroup_size(WG)
 fn embed(@builtin(global_invocation_id) gid: vec3<u32>) {
@@ -64,7 +64,7 @@ struct Params {
 #if MASKED
 @group(0) @binding(2) var<storage, read> mask: array<u32>;
 #endif
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 
 @compute @workgroup_size(WG)
 fn grad_patches(@builtin(global_invocation_id) gid: vec3<u32>) {
@@ -89,7 +89,7 @@ struct Params {
 }
 @group(0) @binding(0) var<storage, read_write> y: array<E>;
 @group(0) @binding(1) var<storage, read> dx: array<E>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 
 @compute @workgroup_size(WG)
 fn sum_images(@builtin(global_invocation_id) gid: vec3<u32>) {
@@ -116,7 +116,7 @@ struct Params {
 @group(0) @binding(0) var<storage, read_write> part: array<E>;
 @group(0) @binding(1) var<storage, read> dx: array<E>;
 @group(0) @binding(2) var<storage, read> mask: array<u32>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 
 @compute @workgroup_size(WG)
 fn token_part(@builtin(global_invocation_id) gid: vec3<u32>) {

@@ -9,7 +9,7 @@ struct Params {
     c: u32, // units of a row (words: length of x)
     rows: u32, // of x
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 
 #if words
 @group(0) @binding(0) var<storage, read_write> y: array<u32>;

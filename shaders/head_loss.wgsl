@@ -14,7 +14,7 @@ struct Params {
     classes: u32,
     first: u32,
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 
 #if rows
 #import logits

@@ -10,7 +10,7 @@ struct Params {
     cols: u32, // units
     ln_v: f32,
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> logits: array<E>;
 
 // Log-sum-exp and Σ q ln q of a row.

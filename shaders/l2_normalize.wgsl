@@ -10,7 +10,7 @@ struct Params {
     cols: u32, // units
     eps: f32,
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 
 #if forward
 @group(0) @binding(0) var<storage, read_write> y: array<E>;

@@ -14,7 +14,7 @@ struct Params {
     inv_d: f32,
     eps: f32,
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 #if Y_HALF
 #import half
 alias Y = Half;
@@ -84,7 +84,7 @@ struct Params {
     cols: u32, // units
     inv_d: f32,
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 @group(0) @binding(0) var<storage, read_write> dx: array<E>;
 @group(0) @binding(1) var<storage, read> dy: array<DY>;
 @group(0) @binding(2) var<storage, read> x: array<E>;
@@ -127,7 +127,7 @@ struct Params {
     cols: u32, // units
     block: u32, // rows
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 @group(0) @binding(0) var<storage, read_write> dgamma: array<E>;
 @group(0) @binding(1) var<storage, read_write> dbeta: array<E>;
 @group(0) @binding(2) var<storage, read> dy: array<DY>;

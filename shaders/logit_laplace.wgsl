@@ -12,7 +12,7 @@ struct Params {
     n: u32, // elements of target
     c: u32,
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 @group(0) @binding(0) var<storage, read_write> result: array<f32>;
 @group(0) @binding(1) var<storage, read> params: array<f32>;
 @group(0) @binding(2) var<storage, read> target_value: array<f32>;

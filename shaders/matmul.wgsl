@@ -1,7 +1,7 @@
-// C[m,n] = A·B (+ bias[n]) (+ C if ACCUMULATE), register tiles: the variant for software adapters.
+// C[m,n] = A·B (+ bias[n]) (+ C if ACCUMULATE), register tiles: the variant for software adapters, and for subgroups.
 //
 // Shapes and storage of A and B: common/operands.wgsl; the tile: common/strip.wgsl.
-// Grid: one workgroup of eight lanes per tile of ROWS × 64, times the parts of k; parts are summed by matmul_sum.wgsl.
+// Grid: one workgroup of LANES lanes per tile of ROWS × 8·LANES, times the parts of k; parts are summed by matmul_sum.wgsl.
 // SWAP: the host exchanged the operands to make the rows the narrow side, so the tile is stored transposed.
 // Accumulation in f32, in the order of k: deterministic.
 
@@ -14,12 +14,12 @@
 #import tile_store
 
 #if SUBGROUP
-// What lane `lane` loads of eight rows from `row` and four k from `k`.
+// What lane `lane` loads of eight rows from `row` and four k from `k`; lanes beyond the eighth load the same again.
 fn load_left(row: u32, k: u32, lane: u32) -> Left {
 #if TA
     return left(row + (lane & 4u), k + (lane & 3u));
 #else
-    return left(row + lane, k);
+    return left(row + (lane & 7u), k);
 #endif
 }
 #else
@@ -43,8 +43,14 @@ fn load_right(k: u32, col: u32) -> mat4x4<f32> {
 #endif
 }
 
-@compute @workgroup_size(8)
+#if SUBGROUP
+// The workgroup is one subgroup.
+@compute @workgroup_size(LANES)
+fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+#else
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+#endif
     let group = group_index(wid);
     let tiles = p.tiles_m * p.tiles_n;
     if group >= tiles * ((p.k + p.chunk - 1u) / p.chunk) {
@@ -52,7 +58,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     }
     let part = group / tiles;
     let row = (group % tiles) / p.tiles_n * ROWS;
-    let col = (group % p.tiles_n) * 64u + lane * 8u;
+    let col = (group % p.tiles_n) * (8u * LANES) + lane * 8u;
     let end = min(p.k, (part + 1u) * p.chunk);
     var tile: Tile;
     for (var k = part * p.chunk; k < end; k += 4u) {
@@ -74,18 +80,19 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
 #endif
     }
     let at = p.c_at + part * p.m * p.n;
-    store_strip(&tile, 0u, at, row, col);
+    let of_cols = ends8(col);
+    store_strip(&tile, 0u, at, row, col, of_cols);
 #if PAIR
-    store_strip(&tile, 16u, at, row + 8u, col);
+    store_strip(&tile, 16u, at, row + 8u, col, of_cols);
 #endif
 #if MID
-    store_strip(&tile, 32u, at, row + 16u, col);
-    store_strip(&tile, 48u, at, row + 24u, col);
+    store_strip(&tile, 32u, at, row + 16u, col, of_cols);
+    store_strip(&tile, 48u, at, row + 24u, col, of_cols);
 #endif
 #if TALL
-    store_strip(&tile, 64u, at, row + 32u, col);
-    store_strip(&tile, 80u, at, row + 40u, col);
-    store_strip(&tile, 96u, at, row + 48u, col);
-    store_strip(&tile, 112u, at, row + 56u, col);
+    store_strip(&tile, 64u, at, row + 32u, col, of_cols);
+    store_strip(&tile, 80u, at, row + 40u, col, of_cols);
+    store_strip(&tile, 96u, at, row + 48u, col, of_cols);
+    store_strip(&tile, 112u, at, row + 56u, col, of_cols);
 #endif
 }

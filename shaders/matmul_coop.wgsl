@@ -61,10 +61,12 @@ fn load_right(q: u32, k: u32, col: u32) {
 
 // Stores the block that each subgroup has put into its part of `blocks`: four neighbours per lane and turn.
 fn store_block(at: u32, row: u32, col: u32, own: u32, lane: u32) {
+    let j = col + lane % 4u * 4u;
+    let e = ends(j);
     for (var q = lane; q < 64u; q += 32u) {
         let start = own + q * 4u;
         let v = vec4(blocks[start], blocks[start + 1u], blocks[start + 2u], blocks[start + 3u]);
-        put_row(at, row + q / 4u, col + q % 4u * 4u, v);
+        put_row(at, row + q / 4u, j, e, v);
     }
 }
 

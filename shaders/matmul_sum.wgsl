@@ -35,7 +35,7 @@ struct Params {
 #else
 @group(0) @binding(1) var<storage, read_write> c: array<Stored>;
 #endif
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 
 #if ENDING
 #import ending
@@ -60,7 +60,7 @@ fn main(@builtin(global_invocation_id) gid: vec3<u32>) {
     sum += c[at];
 #endif
 #if ENDING
-    c[at] = stored(ended(at, i % p.n, sum));
+    c[at] = stored(ended(at, gamma(i % p.n), sum));
 #else
     c[at] = stored(sum);
 #endif

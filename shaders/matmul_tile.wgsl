@@ -75,10 +75,11 @@ fn outer(s: Block, a: vec4<f32>, b: vec4<f32>) -> Block {
     return Block(s.r0 + a.x * b, s.r1 + a.y * b, s.r2 + a.z * b, s.r3 + a.w * b);
 }
 fn put_block(at: u32, row: u32, col: u32, s: Block) {
-    put_row(at, row, col, s.r0);
-    put_row(at, row + 1u, col, s.r1);
-    put_row(at, row + 2u, col, s.r2);
-    put_row(at, row + 3u, col, s.r3);
+    let e = ends(col);
+    put_row(at, row, col, e, s.r0);
+    put_row(at, row + 1u, col, e, s.r1);
+    put_row(at, row + 2u, col, e, s.r2);
+    put_row(at, row + 3u, col, e, s.r3);
 }
 
 @compute @workgroup_size(WG)

@@ -11,7 +11,7 @@ struct Params {
 }
 @group(0) @binding(0) var<storage, read_write> partial: array<f32>;
 @group(0) @binding(1) var<storage, read> x: array<E>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 
 @compute @workgroup_size(WG)
 fn norm2(
@@ -40,7 +40,7 @@ struct Params {
 }
 @group(0) @binding(0) var<storage, read_write> control: array<f32, 16>;
 @group(0) @binding(1) var<storage, read> partial: array<f32>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 
 @compute @workgroup_size(WG)
 fn accumulate(@builtin(local_invocation_index) lane: u32) {

@@ -19,7 +19,7 @@ struct Params {
     to_h: u32,
     to_w: u32,
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 @group(0) @binding(0) var<storage, read_write> stats: array<f32>; // [pixels, 3]
 @group(0) @binding(1) var<storage, read> logits: array<E>;
 @group(0) @binding(2) var<storage, read> labels: array<u32>;
@@ -36,7 +36,7 @@ struct Params {
     to_w: u32,
     inv_all: f32, // 1/pixels if the sum is divided by all, else 0
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 @group(0) @binding(0) var<storage, read_write> dlogits: array<E>;
 @group(0) @binding(1) var<storage, read> dloss: f32;
 @group(0) @binding(2) var<storage, read> logits: array<E>;
@@ -115,7 +115,7 @@ struct Params {
     part: u32, // pixels
     parts: u32,
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 @group(0) @binding(0) var<storage, read_write> partial: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> stats: array<f32>;
 @group(0) @binding(2) var<storage, read> labels: array<u32>;
@@ -140,7 +140,7 @@ struct Params {
     parts: u32,
     inv_all: f32,
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 @group(0) @binding(0) var<storage, read_write> loss: array<f32>;
 @group(0) @binding(1) var<storage, read_write> accuracy: array<f32>;
 @group(0) @binding(2) var<storage, read_write> counted: array<f32>;

@@ -10,7 +10,7 @@ struct Params {
     tokens: u32,
     inv: f32, // 1/(N − 1)
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 @group(0) @binding(0) var<storage, read_write> y: array<E>;
 @group(0) @binding(1) var<storage, read> x: array<E>;
 

@@ -7,7 +7,7 @@
 struct Params {
     d: u32, // units
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 
 #if forward
 @group(0) @binding(0) var<storage, read_write> y: array<E>;

@@ -12,7 +12,7 @@ struct Params {
     cols: u32, // units
     block: u32, // rows
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 #if X_HALF
 #import half
 alias X = Half;
@@ -50,7 +50,7 @@ struct Params {
     block: u32, // units
     scale: f32,
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 @group(0) @binding(0) var<storage, read_write> y: array<f32>;
 @group(0) @binding(1) var<storage, read> x: array<E>;
 
@@ -82,7 +82,7 @@ struct Params {
     n: u32, // units of y
     scale: f32,
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 @group(0) @binding(0) var<storage, read_write> y: array<E>;
 @group(0) @binding(1) var<storage, read> x: f32;
 

@@ -18,7 +18,7 @@ struct Params {
     rows: u32,
     block: u32, // rows
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 
 #if DROP
 @group(0) @binding(KEY_AT) var<storage, read> key: vec4<u32>;

@@ -14,7 +14,7 @@ struct Params {
     to_h: u32,
     to_w: u32,
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 @group(0) @binding(0) var<storage, read_write> y: array<E>;
 @group(0) @binding(1) var<storage, read> x: array<E>;
 

@@ -10,7 +10,7 @@ struct Params {
     first: u32, // units
     len: u32, // units of a row of the range
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 @group(0) @binding(0) var<storage, read_write> y: array<E>;
 @group(0) @binding(1) var<storage, read> x: array<E>;
 

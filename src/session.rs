@@ -97,6 +97,13 @@ pub trait Session: Send {
     /// # Errors
     /// If the device was lost.
     fn run(&mut self, plan: PlanId) -> Result<()>;
+    /// Runs plans one after the other. On a GPU they share a submit where their work allows it.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    fn run_all(&mut self, plans: &[PlanId]) -> Result<()> {
+        plans.iter().try_for_each(|&plan| self.run(plan))
+    }
     /// Starts reading outputs as they are after the work submitted so far.
     ///
     /// # Errors

@@ -208,7 +208,9 @@ fn training_with_every_choice() {
         let caps = Caps { products: [Some(variant); 4], ..own };
         train_with(&variant.to_string(), &gpu, caps, None);
     }
-    train_with("nothing fused", &gpu, Caps { fusions: Fusions::NONE, ..own }, None);
+    for (what, fusions) in [("everything fused", Fusions::ALL), ("nothing fused", Fusions::NONE)] {
+        train_with(what, &gpu, Caps { fusions, ..own }, None);
+    }
     for tier in [Tier::Software, Tier::Hardware] {
         train_with(&format!("{tier:?} kernels"), &gpu, Caps { tier, ..own }, None);
         let half = Caps { tier, half: true, ..own };

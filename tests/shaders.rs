@@ -4,7 +4,7 @@
 
 use beit::gpu::shaders::{FILES, Library};
 use beit::graph::{DType, TensorType};
-use beit::ops::{Access, Arg, Caps, KernelCall, Kernels, Op, ProductVariant, Tier, samples};
+use beit::ops::{Access, Arg, Caps, KernelCall, Kernels, Op, ProductVariant, Tier, UNIFORM_BINDING, samples};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, GlobalVariable, Module, ScalarKind, StorageAccess, TypeInner};
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +33,10 @@ fn adapters() -> Vec<(&'static str, Caps)> {
             let coop = variant == ProductVariant::Coop;
             let caps = Caps { products: [Some(variant); 4], cooperative: coop, half: coop, ..base };
             all.push(("a variant of products", caps));
+        }
+        for swap in [false, true] {
+            let products = [Some(ProductVariant::Strip { rows: 16, swap }); 4];
+            all.push(("register tiles of a subgroup", Caps { products, subgroup_size: 32, ..base }));
         }
         all.push(("halves", Caps { half: true, ..base }));
         all.push(("halves with 64-bit integers", Caps { half: true, int64: true, subgroup_size: 8, ..base }));
@@ -148,7 +152,7 @@ impl Kernel {
                         Some(_) => {}
                     }
                 }
-                (AddressSpace::Uniform, Some((1, 0))) => {
+                (AddressSpace::Uniform, Some((0, UNIFORM_BINDING))) => {
                     uniform = self.size(v);
                     wrong.extend(self.words(v).err());
                 }
@@ -345,7 +349,7 @@ fn mistakes_are_found() {
     swapped.bindings.iter_mut().for_each(|b| b.1 = Access::Read);
     assert!(wrong(&library, &swapped).contains("is bound as Read"));
     assert!(wrong(&library, &call.clone().word(1)).contains("uniform block"));
-    library.replace("gelu", text.replace("@group(1)", "@group(2)"));
+    library.replace("gelu", text.replace("@binding(15)", "@binding(14)"));
     assert!(!wrong(&library, &call).is_empty());
     library.replace("gelu", format!("{text}\nfn broken() -> f32 {{ return 1u; }}"));
     assert!(!wrong(&library, &call).is_empty());

@@ -21,7 +21,7 @@ struct Params {
     // Maps to add up.
     parts: u32,
 }
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 
 alias Row = array<E, UNITS>;
 

@@ -1,5 +1,5 @@
 // What the elements of a product go through before they are stored (ops/epilogue.rs), unit by unit as in elem.wgsl.
-// `at` is the unit's place in the result and in everything of its shape, `j` its place in a row.
+// `at` is the unit's place in the result and in everything of its shape, `g` its γ.
 // KEEP: the product itself is stored too. *_HALF: kept in half precision. DROP: one draw per sample, as in residual.wgsl.
 
 #import elem
@@ -33,7 +33,14 @@ fn other(at: u32) -> E {
 #endif
 #endif
 #if GAMMA
-@group(0) @binding(GAMMA_AT) var<storage, read> gamma: array<E>;
+@group(0) @binding(GAMMA_AT) var<storage, read> gammas: array<E>;
+fn gamma(j: u32) -> E {
+    return gammas[j];
+}
+#else
+fn gamma(j: u32) -> E {
+    return E(1.0);
+}
 #endif
 #if DROP
 #import rng
@@ -46,7 +53,7 @@ fn other(at: u32) -> E {
 #import math
 #endif
 
-fn ended(at: u32, j: u32, v: E) -> E {
+fn ended(at: u32, g: E, v: E) -> E {
 #if KEEP
     keep(at, v);
 #endif
@@ -68,7 +75,7 @@ fn ended(at: u32, j: u32, v: E) -> E {
 #if END_RESIDUAL
     var f = v;
 #if GAMMA
-    f *= gamma[j];
+    f *= g;
 #endif
 #if DROP
     let draw = uniform_unit(child_key(key, p.end_salt), at * WIDTH / p.end_sample);

@@ -53,7 +53,7 @@ fn four_of_b(i: u32) -> vec4<f32> {
 @group(0) @binding(1) var<storage, read> b: array<f32>;
 #endif
 #endif
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 
 // Four neighbours of A: [row, k..k+4], or [row..row+4, k] if TA; rows beyond m repeat the last, k beyond its end is 0.
 fn left(row: u32, k: u32) -> vec4<f32> {

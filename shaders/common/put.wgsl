@@ -6,32 +6,59 @@
 #import ending
 #endif
 
-// Writes four neighbours; `count` of them exist, and the first has the bias index `j`.
-fn put(at: u32, j: u32, value: vec4<f32>, count: u32) {
-    var v = value;
-#if C_VEC
+// What four neighbours get from their columns. A tile reads it once for all of its rows: on software adapters a load in
+// every row takes longer to compile and to run than all the rest of the store.
+struct Ends {
+    bias: vec4<f32>,
+    gamma: vec4<f32>,
+}
+
+// Of the columns j..j+4; those beyond the last hold anything and are not written.
+fn ends(j: u32) -> Ends {
+    var e: Ends;
 #if BIAS
-    v += vec4(bias[p.bias_at + j], bias[p.bias_at + j + 1u], bias[p.bias_at + j + 2u], bias[p.bias_at + j + 3u]);
+    let first = p.bias_at + j;
+    e.bias = vec4(bias[first], bias[first + 1u], bias[first + 2u], bias[first + 3u]);
 #endif
+#if GAMMA
+#if C_VEC
+    e.gamma = gamma(j >> 2u);
+#else
+    e.gamma = vec4(gamma(j), gamma(j + 1u), gamma(j + 2u), gamma(j + 3u));
+#endif
+#endif
+    return e;
+}
+
+#if !C_VEC
+fn one_of(v: vec4<f32>, i: u32) -> f32 {
+    return select(select(v.x, v.y, i == 1u), select(v.z, v.w, i == 3u), i > 1u);
+}
+#endif
+
+// Writes four neighbours, of which `count` exist.
+fn put(at: u32, e: Ends, value: vec4<f32>, count: u32) {
+    var v = value;
+#if BIAS
+    v += e.bias;
+#endif
+#if C_VEC
 #if ACCUMULATE
     v += c[at >> 2u];
 #endif
 #if ENDING
-    c[at >> 2u] = stored(ended(at >> 2u, j >> 2u, v));
+    c[at >> 2u] = stored(ended(at >> 2u, e.gamma, v));
 #else
     c[at >> 2u] = stored(v);
 #endif
 #else
     for (var i = 0u; i < min(count, 4u); i += 1u) {
-        var x = select(select(v.x, v.y, i == 1u), select(v.z, v.w, i == 3u), i > 1u);
-#if BIAS
-        x += bias[p.bias_at + j + i];
-#endif
+        var x = one_of(v, i);
 #if ACCUMULATE
         x += c[at + i];
 #endif
 #if ENDING
-        c[at + i] = ended(at + i, j + i, x);
+        c[at + i] = ended(at + i, one_of(e.gamma, i), x);
 #else
         c[at + i] = x;
 #endif
@@ -40,8 +67,8 @@ fn put(at: u32, j: u32, value: vec4<f32>, count: u32) {
 }
 
 // Elements (row, col..col+4).
-fn put_row(at: u32, row: u32, col: u32, v: vec4<f32>) {
+fn put_row(at: u32, row: u32, col: u32, e: Ends, v: vec4<f32>) {
     if row < p.m && col < p.n {
-        put(at + row * p.ldc + col, col, v, p.n - col);
+        put(at + row * p.ldc + col, e, v, p.n - col);
     }
 }

@@ -1,4 +1,4 @@
-// The register tile of software adapters: ROWS rows of 64 columns, held by the eight lanes of a subgroup.
+// A register tile of ROWS rows, held by the LANES lanes of a workgroup, which are a subgroup where there are subgroups.
 //
 // Each lane accumulates eight columns of every row. An element of the left operand is loaded by one lane and broadcast;
 // without subgroup operations (!SUBGROUP) every lane loads the whole rows itself.

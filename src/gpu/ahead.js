@@ -3,18 +3,18 @@
 // wgpu creates pipelines synchronously. A browser then compiles them in order, and the first dispatch waits for all.
 // The ones that were compiled here are handed out when wgpu asks for a pipeline of their label.
 
+/** As in ops/kernel.rs. */
+const UNIFORM_BINDING = 15;
+
 /** Compiles `kernels`, `{label, code, entry, writes}` each; those that are there already cost nothing. */
 export async function compileAhead(device, kernels) {
   const ready = (device.beitReady ??= install(device));
-  const uniform = device.createBindGroupLayout({
-    entries: [{ binding: 0, visibility: GPUShaderStage.COMPUTE, buffer: { type: "uniform", hasDynamicOffset: true } }],
-  });
   const compile = async ({ label, code, entry, writes }) => {
-    const entries = Array.from(writes, (write, binding) => ({
-      binding, visibility: GPUShaderStage.COMPUTE, buffer: { type: write ? "storage" : "read-only-storage" },
-    }));
-    const storage = device.createBindGroupLayout({ entries });
-    const layout = device.createPipelineLayout({ bindGroupLayouts: [storage, uniform] });
+    const layoutEntry = (binding, type) => ({ binding, visibility: GPUShaderStage.COMPUTE, buffer: { type } });
+    const entries = Array.from(writes, (write, i) => layoutEntry(i, write ? "storage" : "read-only-storage"));
+    entries.push(layoutEntry(UNIFORM_BINDING, "uniform"));
+    const group = device.createBindGroupLayout({ entries });
+    const layout = device.createPipelineLayout({ bindGroupLayouts: [group] });
     const module = device.createShaderModule({ label, code });
     ready.set(label, await device.createComputePipelineAsync({ label, layout, compute: { module, entryPoint: entry } }));
   };

@@ -197,7 +197,7 @@ impl Gpu {
             cooperative: cooperative(adapter, features) && subgroups && raw.subgroup_min_size == 32,
             half: false,
             products: [None; 4],
-            fusions: crate::ops::Fusions::ALL,
+            fusions: crate::ops::Fusions::of(info.software),
         };
         let flags = adapter.get_downlevel_capabilities().flags;
         let halves = caps.f16 || flags.contains(wgpu::DownlevelFlags::SHADER_F16_IN_F32);

@@ -3,7 +3,7 @@
 use super::caps::Gpu;
 use super::shaders::{Library, Source};
 use crate::error::{Error, Result};
-use crate::ops::{Access, KernelCall};
+use crate::ops::{Access, KernelCall, UNIFORM_BINDING};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -34,51 +34,41 @@ struct Entry {
     source: String,
 }
 
-/// Bind-group layout 0 and the pipeline layout of one list of accesses.
+/// Bind-group and pipeline layout of one list of accesses: storage buffers and the uniform block.
 struct Layout {
-    storage: wgpu::BindGroupLayout,
+    group: wgpu::BindGroupLayout,
     pipeline: wgpu::PipelineLayout,
 }
 
 /// Pipelines and layouts of one device. Pipelines keep their number for ever.
 pub(super) struct Pipelines {
     library: Library,
-    uniform: wgpu::BindGroupLayout,
     layouts: BTreeMap<Vec<bool>, Layout>,
     numbers: BTreeMap<Key, usize>,
     entries: Vec<Entry>,
 }
 
-fn layout_entry(binding: u32, ty: wgpu::BufferBindingType, dynamic: bool) -> wgpu::BindGroupLayoutEntry {
+fn layout_entry(binding: u32, ty: wgpu::BufferBindingType) -> wgpu::BindGroupLayoutEntry {
     wgpu::BindGroupLayoutEntry {
         binding,
         visibility: wgpu::ShaderStages::COMPUTE,
-        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: dynamic, min_binding_size: None },
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
         count: None,
     }
 }
 
 impl Pipelines {
-    pub(super) fn new(gpu: &Gpu) -> Self {
-        let uniform = gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-            label: Some("constants"),
-            entries: &[layout_entry(0, wgpu::BufferBindingType::Uniform, true)],
-        });
+    pub(super) fn new() -> Self {
         Pipelines {
             library: Library::default(),
-            uniform,
             layouts: BTreeMap::new(),
             numbers: BTreeMap::new(),
             entries: vec![],
         }
     }
-    /// Layout of bind group 1: one uniform block with a dynamic offset.
-    pub(super) fn uniform_layout(&self) -> &wgpu::BindGroupLayout {
-        &self.uniform
-    }
-    /// Layout of bind group 0 of a pipeline of [`Pipelines::prepare`].
-    pub(super) fn storage_layout(&self, key: &Key) -> Option<&wgpu::BindGroupLayout> {
-        self.layouts.get(&key.writes).map(|l| &l.storage)
+    /// Layout of the bind group of a pipeline of [`Pipelines::prepare`].
+    pub(super) fn layout(&self, key: &Key) -> Option<&wgpu::BindGroupLayout> {
+        self.layouts.get(&key.writes).map(|l| &l.group)
     }
     pub(super) fn number(&self, key: &Key) -> Option<usize> {
         self.numbers.get(key).copied()
@@ -91,19 +81,18 @@ impl Pipelines {
         if self.layouts.contains_key(writes) {
             return;
         }
-        let entries: Vec<_> = (0..)
-            .zip(writes)
-            .map(|(i, &w)| layout_entry(i, wgpu::BufferBindingType::Storage { read_only: !w }, false))
-            .collect();
-        let storage = gpu
+        let storage = |&w: &bool| wgpu::BufferBindingType::Storage { read_only: !w };
+        let mut entries: Vec<_> = (0..).zip(writes).map(|(i, w)| layout_entry(i, storage(w))).collect();
+        entries.push(layout_entry(UNIFORM_BINDING, wgpu::BufferBindingType::Uniform));
+        let group = gpu
             .device
             .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries });
         let pipeline = gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: None,
-            bind_group_layouts: &[Some(&storage), Some(&self.uniform)],
+            bind_group_layouts: &[Some(&group)],
             immediate_size: 0,
         });
-        self.layouts.insert(writes.to_vec(), Layout { storage, pipeline });
+        self.layouts.insert(writes.to_vec(), Layout { group, pipeline });
     }
 
     /// Compiles the pipelines that are not there yet.

@@ -27,8 +27,7 @@ const IN_FLIGHT: usize = 16;
 /// One recorded dispatch.
 pub(super) struct Dispatch {
     pub pipeline: usize,
-    pub storage: wgpu::BindGroup,
-    pub constants: u32,
+    pub group: wgpu::BindGroup,
     pub grid: Grid,
     /// The step it belongs to.
     pub step: usize,
@@ -40,9 +39,9 @@ pub(super) struct Loaded {
     pub plan: Arc<Plan>,
     inputs: Vec<wgpu::Buffer>,
     slots: Vec<wgpu::Buffer>,
-    pub constants: Option<wgpu::BindGroup>,
+    /// The uniform blocks of all dispatches, 256 bytes apart; none without dispatches.
+    constants: Option<wgpu::Buffer>,
     pub list: Vec<Dispatch>,
-    chunks: Vec<Range<usize>>,
 }
 
 /// A session on a GPU.
@@ -65,7 +64,7 @@ impl GpuSession {
     /// An empty session.
     pub fn new(gpu: Gpu) -> Self {
         GpuSession {
-            pipelines: Pipelines::new(&gpu),
+            pipelines: Pipelines::new(),
             gpu,
             plans: vec![],
             pages: BTreeMap::new(),
@@ -122,10 +121,7 @@ impl GpuSession {
                 pass.set_pipeline(self.pipelines.get(d.pipeline));
                 current = d.pipeline;
             }
-            pass.set_bind_group(0, &d.storage, &[]);
-            if let Some(constants) = &l.constants {
-                pass.set_bind_group(1, constants, &[d.constants]);
-            }
+            pass.set_bind_group(0, &d.group, &[]);
             pass.dispatch_workgroups(d.grid[0], d.grid[1], d.grid[2]);
         }
     }
@@ -231,16 +227,22 @@ impl Session for GpuSession {
         Ok(())
     }
     fn run(&mut self, id: PlanId) -> Result<()> {
+        self.run_all(&[id])
+    }
+    fn run_all(&mut self, ids: &[PlanId]) -> Result<()> {
         self.gpu.check()?;
-        self.loaded(id)?;
-        if self.run_later(id) {
+        let plans = ids.iter().map(|&id| self.loaded(id)).collect::<Result<Vec<_>>>()?;
+        if self.backlog.is_some() {
+            ids.iter().for_each(|&id| self.run_later(id));
             return Ok(());
         }
-        let l = self.loaded(id)?;
-        let mut submitted = Vec::with_capacity(l.chunks.len());
-        for range in &l.chunks {
+        let lists: Vec<&[Dispatch]> = plans.iter().map(|l| l.list.as_slice()).collect();
+        let mut submitted = Vec::new();
+        for parts in load::submits(&lists, self.gpu.is_software()) {
             let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-            self.encode(l, range.clone(), &mut encoder.begin_compute_pass(&Default::default()));
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            parts.into_iter().for_each(|(plan, range)| self.encode(plans[plan], range, &mut pass));
+            drop(pass);
             submitted.push(self.gpu.queue.submit([encoder.finish()]));
         }
         self.in_flight.extend(submitted);

@@ -7,7 +7,7 @@ use super::{Gpu, GpuSession};
 use crate::cpu::CpuSession;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::ops::{Caps, Choices, ProductVariant, ShapeClass, Tier, matmul};
+use crate::ops::{Caps, Choices, ProductVariant, ShapeClass, matmul};
 use crate::plan::{CompileOptions, Plan, compile};
 use crate::rng::{Key, Stream};
 use crate::session::{Data, PlanId, Session};
@@ -56,11 +56,9 @@ pub struct Tuning {
     pub timings: Vec<Timing>,
 }
 
-/// The variants that make sense on a class of adapter.
+/// The variants that are timed on an adapter.
 fn candidates(caps: &Caps) -> Vec<ProductVariant> {
-    let strips = caps.tier == Tier::Software;
-    let fits = |v: &ProductVariant| matches!(v, ProductVariant::Strip { .. }) == strips;
-    ProductVariant::ALL.into_iter().filter(|v| fits(v) && v.runs_on(caps)).collect()
+    ProductVariant::ALL.into_iter().filter(|v| v.suits(caps)).collect()
 }
 
 fn identity(gpu: &Gpu) -> String {
@@ -203,6 +201,7 @@ pub fn tuned(gpu: Gpu) -> Result<Gpu> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Tier;
 
     #[test]
     fn wrong_and_slow_variants_are_never_chosen() {

@@ -82,8 +82,7 @@ pub fn probe(
         }
         let picked: Vec<u32> = rows.iter().map(|&r| labels[r]).collect();
         stepper.write("labels", Data::U32(&picked))?;
-        stepper.run_micro()?;
-        stepper.run_update(&Hyper {
+        stepper.run_batch(Some(&Hyper {
             lr: schedule.at(i),
             weight_decay: options.weight_decay,
             betas: (0.9, 0.999),
@@ -91,7 +90,7 @@ pub fn probe(
             clip: 0.0,
             loss_scale: 1.0,
             ema: 0.0,
-        })?;
+        }))?;
     }
     let heads = stepper.state()?;
     let pages = heads.kind(crate::graph::PageKind::Param).unwrap_or_default();

@@ -51,14 +51,20 @@ impl Fusions {
     pub const NONE: Fusions = Fusions { gelu: false, relu: false, add: false, residual: false };
     /// All.
     pub const ALL: Fusions = Fusions { gelu: true, relu: true, add: true, residual: true };
-    /// Switches one off by name, or `all` of them; whether there is one of that name.
-    pub fn switch_off(&mut self, name: &str) -> bool {
+    /// What is worth joining. On a software adapter a pass over memory costs little beside the products, and every ending
+    /// is another tall kernel to compile, which takes seconds there.
+    pub fn of(software: bool) -> Self {
+        if software { Self::NONE } else { Self::ALL }
+    }
+    /// Switches one on by name, `all` of them or `none`; whether there is one of that name.
+    pub fn switch_on(&mut self, name: &str) -> bool {
         match name {
-            "all" => *self = Self::NONE,
-            "gelu" => self.gelu = false,
-            "relu" => self.relu = false,
-            "add" => self.add = false,
-            "residual" => self.residual = false,
+            "all" => *self = Self::ALL,
+            "none" => {}
+            "gelu" => self.gelu = true,
+            "relu" => self.relu = true,
+            "add" => self.add = true,
+            "residual" => self.residual = true,
             _ => return false,
         }
         true

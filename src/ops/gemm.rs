@@ -104,7 +104,8 @@ impl Gemm<'_> {
     fn draw_as(&self, variant: Variant, caps: &Caps, kernels: &mut Kernels) -> Result<()> {
         let Gemm { m, n, .. } = *self;
         let swap = matches!(variant, Variant::Strip { swap: true, .. });
-        let (parts, chunk) = if swap { variant.split(n, m, self.k) } else { variant.split(m, n, self.k) };
+        let (parts, chunk) =
+            if swap { variant.split(caps, n, m, self.k) } else { variant.split(caps, m, n, self.k) };
         if parts == 1 {
             kernels.calls.push(self.product(variant, caps, chunk));
             return Ok(());
@@ -144,7 +145,7 @@ impl Gemm<'_> {
             _ => *self,
         };
         let (a_len, b_len) = (if g.a.transposed { g.m } else { g.k }, if g.b.transposed { g.k } else { g.n });
-        let tile = variant.tile();
+        let tile = variant.tile(caps);
         let (tiles_m, tiles_n) = (g.m.div_ceil(tile.0), g.n.div_ceil(tile.1));
         let mut call =
             KernelCall::new(variant.shader(), "main").bind(g.a.arg, Access::Read).bind(g.b.arg, Access::Read);

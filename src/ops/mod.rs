@@ -93,7 +93,9 @@ pub use gelu::gelu;
 pub use group_mean::group_mean;
 pub use gumbel::{gumbel_softmax, gumbel_softmax_with_noise};
 pub use head_loss::head_loss;
-pub use kernel::{Access, Arg, Caps, DISPATCH_FLOPS, Grid, KernelCall, Kernels, Precision, Tier};
+pub use kernel::{
+    Access, Arg, Caps, DISPATCH_FLOPS, Grid, KernelCall, Kernels, Precision, Tier, UNIFORM_BINDING,
+};
 pub use kl_uniform::kl_uniform;
 pub use l2_normalize::l2_normalize;
 pub use layer_norm::layer_norm;
@@ -108,7 +110,7 @@ pub use one_hot::one_hot;
 pub use patchify::{patchify, unpatchify};
 pub use pixel_cross_entropy::{Over, PixelLoss, pixel_cross_entropy};
 pub use pool_tokens::{Pool, pool_tokens};
-pub use product::{Choices, ProductVariant, ShapeClass};
+pub use product::{Choices, KernelChoices, ProductVariant, ShapeClass};
 pub use qkv_bias::qkv_bias;
 pub use reduce::{col_sum, mean, sum};
 pub use relu::relu;

@@ -11,7 +11,8 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProductVariant {
-    /// Register tiles of `rows` × 64 by eight lanes, without workgroup memory.
+    /// Register tiles of `rows` × 8 columns a lane, without workgroup memory: by a subgroup that loads each row once, or by
+    /// eight lanes that all load it.
     Strip {
         /// 8, 16, 32 or 64.
         rows: usize,
@@ -83,6 +84,18 @@ impl fmt::Display for ShapeClass {
     }
 }
 
+/// What was chosen for a run's kernels on an adapter. It is kept with the run, which goes on with the same ones however a
+/// later timing turns out, so that its sums keep their order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelChoices {
+    /// Name of the adapter.
+    pub adapter: String,
+    /// Variants of matrix products.
+    pub products: Choices,
+    /// What is joined to them.
+    pub fusions: super::Fusions,
+}
+
 /// Choices made for an adapter, by [`ShapeClass::index`]; `None` leaves it to the rule.
 pub type Choices = [Option<ProductVariant>; 4];
 
@@ -104,7 +117,20 @@ impl ProductVariant {
     ];
     /// Whether an adapter has the features that the variant needs.
     pub fn runs_on(self, caps: &Caps) -> bool {
-        !matches!(self, Variant::Coop) || (caps.cooperative && caps.half)
+        match self {
+            Variant::Strip { .. } | Variant::Tile { .. } => true,
+            Variant::Coop => caps.cooperative && caps.half,
+        }
+    }
+    /// Whether it is worth a timing on an adapter: on a GPU short register tiles where it has subgroups, tiles in workgroup
+    /// memory, and cooperative matrices; elsewhere register tiles.
+    pub fn suits(self, caps: &Caps) -> bool {
+        self.runs_on(caps)
+            && match (self, caps.tier) {
+                (Variant::Strip { rows, .. }, Tier::Hardware) => rows <= 16 && shares_loads(caps),
+                (Variant::Strip { .. }, _) => true,
+                (_, tier) => tier == Tier::Hardware,
+            }
     }
     /// The variant for an `m` × `n` product: the one chosen for the adapter, else the one that wastes least.
     pub fn choose(caps: &Caps, m: usize, n: usize) -> Self {
@@ -121,7 +147,8 @@ impl ProductVariant {
         for swap in [false, true] {
             for &rows in strip_rows(caps, m * n) {
                 let (m, n) = if swap { (n, m) } else { (m, n) };
-                let cost = strip_cost(caps, rows) * tiles(m, n, (rows, STRIP)).next_multiple_of(THREADS);
+                let tile = (rows, strip_columns(caps));
+                let cost = strip_cost(caps, rows) * tiles(m, n, tile).next_multiple_of(THREADS);
                 if cost < best.0 {
                     best = (cost, Variant::Strip { rows, swap });
                 }
@@ -130,9 +157,9 @@ impl ProductVariant {
         best.1
     }
     /// Rows and columns of one workgroup.
-    pub(crate) fn tile(self) -> (usize, usize) {
+    pub(crate) fn tile(self, caps: &Caps) -> (usize, usize) {
         match self {
-            Variant::Strip { rows, .. } => (rows, STRIP),
+            Variant::Strip { rows, .. } => (rows, strip_columns(caps)),
             Variant::Tile { edge } => (edge, edge),
             Variant::Coop => (64, 64),
         }
@@ -146,9 +173,9 @@ impl ProductVariant {
         }
     }
     /// Parts of k so that about as many workgroups run as the adapter wants, and the length of a part.
-    pub(crate) fn split(self, m: usize, n: usize, k: usize) -> (usize, usize) {
-        let (want, shortest) = if matches!(self, Variant::Strip { .. }) { (16, 512) } else { (BUSY, 256) };
-        let parts = (want / tiles(m, n, self.tile())).min(k / shortest).clamp(1, 64);
+    pub(crate) fn split(self, caps: &Caps, m: usize, n: usize, k: usize) -> (usize, usize) {
+        let (want, shortest) = if caps.tier == Tier::Hardware { (BUSY, 256) } else { (16, 512) };
+        let parts = (want / tiles(m, n, self.tile(caps))).min(k / shortest).clamp(1, 64);
         let chunk = k.div_ceil(parts).next_multiple_of(self.step());
         (k.div_ceil(chunk), chunk)
     }
@@ -169,7 +196,8 @@ impl ProductVariant {
                 .define("MID", u32::from(rows >= 32))
                 .define("TALL", u32::from(rows >= 64))
                 .define("SWAP", u32::from(swap))
-                .define("SUBGROUP", u32::from(caps.subgroup_size == 8))
+                .define("SUBGROUP", u32::from(shares_loads(caps)))
+                .define("LANES", lanes(caps) as u32)
                 .define("WIDE", u32::from(caps.int64)),
             Variant::Tile { edge } => call
                 .define("EDGE", edge as u32)
@@ -181,8 +209,18 @@ impl ProductVariant {
     }
 }
 
-/// Columns of a register tile: eight lanes of eight.
-const STRIP: usize = 64;
+/// Whether the lanes of a register tile are a subgroup, so that one of them loads for all.
+fn shares_loads(caps: &Caps) -> bool {
+    [8, 16, 32, 64].contains(&caps.subgroup_size)
+}
+/// Lanes of a register tile.
+fn lanes(caps: &Caps) -> usize {
+    if shares_loads(caps) { caps.subgroup_size as usize } else { 8 }
+}
+/// Columns of a register tile: eight a lane.
+fn strip_columns(caps: &Caps) -> usize {
+    8 * lanes(caps)
+}
 /// Threads of a software adapter, at a guess.
 const THREADS: usize = 4;
 /// Elements of a product below which a quickly compiled kernel is worth more than a quick one.
@@ -199,15 +237,16 @@ fn tiles(m: usize, n: usize, tile: (usize, usize)) -> usize {
 /// Compilers of software adapters take seconds for a tall tile: 0.4, 1.3 and 2.8 CPU seconds for 16, 32 and 64 rows
 /// in SwiftShader. That is only repaid where lanes share their loads, and hardly by a single picture.
 fn strip_rows(caps: &Caps, elements: usize) -> &'static [usize] {
-    match caps.subgroup_size {
-        8 => &[64, 32, 16],
-        _ if elements < SMALL => &[8],
-        _ => &[16],
+    match shares_loads(caps) {
+        true => &[64, 32, 16],
+        false if elements < SMALL => &[8],
+        false => &[16],
     }
 }
 
 /// Cost of one term of k of a register tile: loads go lane by lane and word by word, arithmetic by vectors of eight.
 fn strip_cost(caps: &Caps, rows: usize) -> usize {
-    let words = if caps.subgroup_size == 8 { rows + STRIP } else { 8 * rows + STRIP };
-    4 * words + rows * STRIP / 8
+    let columns = strip_columns(caps);
+    let words = if shares_loads(caps) { rows + columns } else { 8 * rows + columns };
+    4 * words + rows * columns / 8
 }

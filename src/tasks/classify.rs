@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::graph::{Graph, Init, PageKind, ParamLayout};
 use crate::models::VitConfig;
 use crate::models::classifier::{self, HeadSpec};
-use crate::ops::{Caps, Hyper};
+use crate::ops::{Caps, Hyper, Precision};
 use crate::optim::{Cosine, Decay, Rates, Schedule};
 use crate::plan::{CompileOptions, Plan, compile};
 use crate::rng::{Key, Stream};
@@ -44,6 +44,9 @@ pub struct ClassifyRecipe {
     pub clip: f64,
     /// Coefficient of the moving average of the weights, which is then what is measured and saved; 0 = none.
     pub ema: f64,
+    /// Of activations and matrix products on a GPU.
+    #[serde(default)]
+    pub precision: Precision,
 }
 
 impl ClassifyRecipe {
@@ -186,13 +189,13 @@ pub fn step(
             let key = Key::new(seed, Stream::DropPath, i as u32).child(m as u32);
             stepper.write("drop_key", Data::U32(&key.0))?;
         }
-        stepper.run_micro()?;
+        let last = m + 1 == recipe.accumulate;
+        stepper.run_batch(last.then(|| recipe.hyper(i)).as_ref())?;
         if report {
             let plan = stepper.micro();
             tickets.push(stepper.session.fetch(plan, &["loss", "accuracy"])?);
         }
     }
-    stepper.run_update(&recipe.hyper(i))?;
     Ok(tickets)
 }
 

@@ -293,12 +293,12 @@ pub fn masked_step(
             let key = Key::new(turn.seed, Stream::DropPath, turn.i as u32).child(m as u32);
             stepper.write("drop_key", Data::U32(&key.0))?;
         }
-        stepper.run_micro()?;
+        let last = m + 1 == recipe.accumulate;
+        stepper.run_batch(last.then(|| recipe.hyper(turn.i)).as_ref())?;
         if turn.report {
             tickets.push(stepper.session.fetch(plan, outputs)?);
         }
     }
-    stepper.run_update(&recipe.hyper(turn.i))?;
     Ok(tickets)
 }
 

@@ -8,7 +8,7 @@ use crate::models::batch_norm::Statistics;
 use crate::models::segmenter::{self, SegmentHead, SegmentLogits};
 use crate::models::upernet::HeadMode;
 use crate::models::vit::{VitInputs, backbone};
-use crate::ops::{Caps, Hyper, Over, scale};
+use crate::ops::{Caps, Hyper, Over, Precision, scale};
 use crate::optim::{Decay, Rates};
 use crate::plan::{CompileOptions, Plan, compile};
 use crate::rng::{Key, Stream};
@@ -47,6 +47,9 @@ pub struct SegmentRecipe {
     pub layer_decay: f64,
     /// Divide the loss by all pixels, ignored ones included, as mmsegmentation does.
     pub over_all_pixels: bool,
+    /// Of activations and matrix products on a GPU.
+    #[serde(default)]
+    pub precision: Precision,
 }
 
 impl SegmentRecipe {
@@ -188,13 +191,13 @@ pub fn step(
             let key = Key::new(seed, Stream::DropPath, i as u32).child(m as u32);
             stepper.write("drop_key", Data::U32(&key.0))?;
         }
-        stepper.run_micro()?;
+        let last = m + 1 == recipe.accumulate;
+        stepper.run_batch(last.then(|| recipe.hyper(i)).as_ref())?;
         if report {
             let plan = stepper.micro();
             tickets.push(stepper.session.fetch(plan, &["loss", "loss_main", "accuracy"])?);
         }
     }
-    stepper.run_update(&recipe.hyper(i))?;
     Ok(tickets)
 }
 

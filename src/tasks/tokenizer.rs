@@ -136,8 +136,7 @@ pub fn step(
     stepper.write("tau", Data::F32(&[recipe.tau_at(i) as f32]))?;
     stepper.write("kl_weight", Data::F32(&[cfg.kl_coefficient(recipe.beta_at(i)) as f32]))?;
     stepper.write("gumbel_key", Data::U32(&key.0))?;
-    stepper.run_micro()?;
-    stepper.run_update(&recipe.hyper(i))
+    stepper.run_batch(Some(&recipe.hyper(i)))
 }
 
 /// Counts of ids.

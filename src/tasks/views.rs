@@ -233,12 +233,12 @@ impl ViewsModel {
                     stepper.write("local_drop_key", Data::U32(&key.child(1).0))?;
                 }
             }
-            stepper.run_micro()?;
+            let last = m + 1 == recipe.accumulate;
+            stepper.run_batch(last.then(|| self.hyper(turn.i, recipe)).as_ref())?;
             if turn.report {
                 tickets.push(stepper.session.fetch(plan, self.outputs())?);
             }
         }
-        stepper.run_update(&self.hyper(turn.i, recipe))?;
         Ok(tickets)
     }
 }

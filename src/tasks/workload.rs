@@ -9,7 +9,7 @@ use crate::ops::{Caps, Hyper, gather_rows, matmul, softmax};
 use crate::optim::{Decay, Rates};
 use crate::plan::{CompileOptions, Plan, compile};
 use crate::rng::{Key, Stream};
-use crate::session::{Data, PlanId, Session};
+use crate::session::{Data, HostData, PlanId, Session};
 use crate::tasks::pretrain::{MODEL, MaskedInputs};
 use crate::train::{State, StepOptions, StepPlans, Stepper, page_bytes};
 use std::sync::Arc;
@@ -109,7 +109,7 @@ impl Workload {
                     session.write_page(store, PageKind::Param, p, page)?;
                 }
                 let plan = compile(&self.label(), &graph, &[&layout], &caps, &CompileOptions::default())?;
-                Prepared::forward(session, plan, layout.bytes(), |session, id| self.write(session, id))
+                Prepared::forward(session, plan, layout.bytes(), self.inputs())
             }
         }
     }
@@ -164,13 +164,10 @@ impl Workload {
             loss_scale: 1.0,
             ema: 0.0,
         };
-        let mut prepared = Prepared::step(session, plans, hyper, SEED)?;
-        let id = prepared.plan_id();
-        self.write(prepared.session(), id)?;
-        Ok(prepared)
+        Prepared::step(session, plans, hyper, SEED, self.inputs())
     }
-    /// Writes the inputs that the plan has.
-    fn write(self, session: &mut dyn Session, id: PlanId) -> Result<()> {
+    /// Contents of the inputs.
+    fn inputs(self) -> Inputs {
         let key = Key::new(SEED, Stream::Test, 0);
         let normal = |n: usize, salt: u32| {
             let key = key.child(salt);
@@ -178,30 +175,22 @@ impl Workload {
         };
         match self {
             Workload::Matmul { m, k, n } => {
-                session.write(id, "a", Data::F32(&normal(m * k, 0)))?;
-                session.write(id, "b", Data::F32(&normal(k * n, 1)))
+                vec![("a", HostData::F32(normal(m * k, 0))), ("b", HostData::F32(normal(k * n, 1)))]
             }
-            Workload::D => session.write(id, "image", Data::F32(&normal(112 * 112 * 3, 2))),
+            Workload::D => vec![("image", HostData::F32(normal(112 * 112 * 3, 2)))],
             _ => {
                 let (vit, masked) = self.network();
                 let (images, patches) = (self.images(), vit.patches());
                 let side = vit.image.0;
-                session.write(id, "image", Data::F32(&normal(images * side * side * 3, 3)))?;
                 // The same number of masked patches in every image, spread evenly, shifted from image to image.
                 let is_masked = |i: usize| (i % patches * masked + i / patches) % patches < masked;
                 let mask: Vec<bool> = (0..images * patches).map(is_masked).collect();
-                let inputs = MaskedInputs::new(&mask, patches, images * masked, images * masked);
-                session.write(id, "mask", Data::U32(&inputs.mask))?;
-                session.write(id, "masked_rows", Data::U32(&inputs.rows))?;
-                session.write(id, "masked_inverse", Data::U32(&inputs.inverse))?;
-                if matches!(self, Workload::F | Workload::FMicro) {
-                    return Ok(());
-                }
-                session.write(id, "masked_patches", Data::U32(&inputs.patches))?;
-                session.write(id, "weights", Data::F32(&inputs.weights))?;
-                let ids: Vec<u32> =
-                    (0..(images * patches) as u32).map(|i| key.words(i)[0] % vit.vocab as u32).collect();
-                session.write(id, "ids", Data::U32(&ids))
+                let masked = MaskedInputs::new(&mask, patches, images * masked, images * masked);
+                let ids = (0..(images * patches) as u32).map(|i| key.words(i)[0] % vit.vocab as u32);
+                let mut all = masked_inputs(masked);
+                all.push(("image", HostData::F32(normal(images * side * side * 3, 3))));
+                all.push(("ids", HostData::U32(ids.collect())));
+                all
             }
         }
     }
@@ -245,9 +234,24 @@ fn forward_flops(w: Workload) -> u64 {
     2 * macs as u64
 }
 
+/// Contents of inputs by name.
+pub type Inputs = Vec<(&'static str, HostData)>;
+
+/// The inputs of a mask.
+pub fn masked_inputs(masked: MaskedInputs) -> Inputs {
+    vec![
+        ("mask", HostData::U32(masked.mask)),
+        ("masked_rows", HostData::U32(masked.rows)),
+        ("masked_inverse", HostData::U32(masked.inverse)),
+        ("masked_patches", HostData::U32(masked.patches)),
+        ("weights", HostData::F32(masked.weights)),
+    ]
+}
+
 /// A workload that is ready to run.
 pub struct Prepared {
     runner: Runner,
+    inputs: Inputs,
     plans: Vec<Arc<Plan>>,
     /// Bytes that the plans say will be allocated.
     pub planned_bytes: u64,
@@ -259,41 +263,59 @@ enum Runner {
 }
 
 impl Prepared {
-    /// A training step under fixed hyper-parameters, from the initial state of a seed; inputs are still to be written.
+    /// A training step under fixed hyper-parameters, from the initial state of a seed; `inputs` may hold more than it has.
     ///
     /// # Errors
     /// If the device refuses.
-    pub fn step(session: Box<dyn Session>, plans: StepPlans, hyper: Hyper, seed: u64) -> Result<Prepared> {
+    pub fn step(
+        session: Box<dyn Session>,
+        plans: StepPlans,
+        hyper: Hyper,
+        seed: u64,
+        inputs: Inputs,
+    ) -> Result<Prepared> {
         let planned_bytes = plans.total_bytes();
         let all = vec![Arc::new(plans.micro.clone()), Arc::new(plans.update.clone())];
         let state = State::initial(&plans.layout, &plans.kinds, seed);
         let mut stepper = Stepper::new(session, plans)?;
         stepper.restore(&state)?;
-        Ok(Prepared { runner: Runner::Step(stepper, hyper), plans: all, planned_bytes })
+        let inputs = of_plan(inputs, &all[0]);
+        Ok(Prepared { runner: Runner::Step(stepper, hyper), inputs, plans: all, planned_bytes })
     }
     fn forward(
         mut session: Box<dyn Session>,
         plan: Plan,
         parameters: u64,
-        write: impl FnOnce(&mut dyn Session, PlanId) -> Result<()>,
+        inputs: Inputs,
     ) -> Result<Prepared> {
         let memory = plan.memory();
         let planned_bytes = parameters + memory.slots + memory.inputs + memory.uniforms;
         let plan = Arc::new(plan);
         let id = session.load(plan.clone())?;
-        write(session.as_mut(), id)?;
-        Ok(Prepared { runner: Runner::Forward(session, id), plans: vec![plan], planned_bytes })
+        let inputs = of_plan(inputs, &plan);
+        Ok(Prepared { runner: Runner::Forward(session, id), inputs, plans: vec![plan], planned_bytes })
     }
-    /// Starts one run. On a GPU this returns when the work is submitted; [`Session::finish`] waits for it.
+    /// Writes the inputs and starts one run. On a GPU this returns when the work is submitted; [`Session::finish`] waits
+    /// for it.
     ///
     /// # Errors
     /// If the device was lost.
     pub fn submit(&mut self) -> Result<()> {
-        match &mut self.runner {
-            Runner::Step(stepper, hyper) => {
-                stepper.run_micro()?;
-                stepper.run_update(hyper)
-            }
+        let id = self.plan_id();
+        let Prepared { runner, inputs, .. } = self;
+        let session = match runner {
+            Runner::Step(stepper, _) => stepper.session.as_mut(),
+            Runner::Forward(session, _) => session.as_mut(),
+        };
+        for (name, values) in inputs {
+            let data = match values {
+                HostData::F32(v) => Data::F32(v),
+                HostData::U32(v) => Data::U32(v),
+            };
+            session.write(id, name, data)?;
+        }
+        match runner {
+            Runner::Step(stepper, hyper) => stepper.run_batch(Some(hyper)),
             Runner::Forward(session, id) => session.run(*id),
         }
     }
@@ -319,6 +341,11 @@ impl Prepared {
     pub fn dispatches(&self) -> usize {
         self.plans.iter().flat_map(|p| &p.steps).map(|s| s.calls.len()).sum()
     }
+}
+
+/// Those that a plan has.
+fn of_plan(inputs: Inputs, plan: &Plan) -> Inputs {
+    inputs.into_iter().filter(|(name, _)| plan.inputs.iter().any(|p| p.name == *name)).collect()
 }
 
 #[cfg(test)]

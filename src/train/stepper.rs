@@ -198,6 +198,15 @@ impl Stepper {
     pub fn run_micro(&mut self) -> Result<()> {
         self.session.run(self.micro)
     }
+    /// Runs forward and backward of the inputs written before and, given its `update`, the update after them.
+    ///
+    /// # Errors
+    /// If the device was lost.
+    pub fn run_batch(&mut self, update: Option<&Hyper>) -> Result<()> {
+        let Some(hyper) = update else { return self.run_micro() };
+        self.session.write(self.update, "hyper", Data::F32(&hyper.block()))?;
+        self.session.run_all(&[self.micro, self.update])
+    }
     /// Runs the update.
     ///
     /// # Errors

@@ -32,7 +32,7 @@ pub(super) struct Measurement {
     /// From opening the session to the end of the first run: plans, pipelines, buffers, one run.
     first: f64,
     runs: Vec<f64>,
-    /// Time that the host spent encoding and submitting a run (all of it on the CPU session).
+    /// Time that the host spent writing inputs, encoding and submitting a run (all of it on the CPU session).
     host: Vec<f64>,
     /// Processor time of the submitting thread in that: where a driver computes on the CPU, the rest is waiting for it.
     thread: Vec<f64>,
@@ -76,12 +76,12 @@ pub(super) fn measure(
     };
     let mut product = product;
     for _ in 0..runs {
-        let (start, cpu) = (Instant::now(), process::cpu_seconds());
-        let before = process::thread_seconds();
+        let (before, cpu) = (process::thread_seconds(), process::cpu_seconds());
+        let start = Instant::now();
         prepared.submit()?;
+        m.host.push(start.elapsed().as_secs_f64());
         let spent = before.zip(process::thread_seconds());
         m.thread.extend(spent.map(|(before, after)| after - before));
-        m.host.push(start.elapsed().as_secs_f64());
         prepared.session().finish()?;
         m.runs.push(start.elapsed().as_secs_f64());
         if let (Some(before), Some(after)) = (cpu, process::cpu_seconds()) {

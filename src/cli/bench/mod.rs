@@ -10,9 +10,10 @@ use crate::device::{Choice, Device};
 use crate::error::{Error, Result};
 use crate::graph::PageKind;
 use crate::models::mim::TOKENIZER;
-use crate::session::{Data, Session};
+use crate::ops::Fusions;
+use crate::session::{HostData, Session};
 use crate::tasks::pretrain::MaskedInputs;
-use crate::tasks::workload::{Prepared, WORKLOADS, Workload};
+use crate::tasks::workload::{Inputs, Prepared, WORKLOADS, Workload, masked_inputs};
 use measure::{About, Measurement, PRODUCT, measure, once};
 use serde_json::json;
 use std::path::PathBuf;
@@ -47,9 +48,10 @@ pub struct Args {
     /// Take this many steps of a toy network and report memory before and after
     #[arg(long, value_name = "K", conflicts_with_all = ["workload", "preset", "suite"])]
     soak: Option<usize>,
-    /// What is not joined to matrix products: all, or some of gelu, relu, add, residual (GPU only)
-    #[arg(long, value_name = "LIST", value_delimiter = ',', num_args = 0.., default_missing_value = "all")]
-    unfused: Vec<String>,
+    /// What is joined to matrix products: all, none, or some of gelu, relu, add, residual; left out, all on a GPU and
+    /// none on a software adapter
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    fuse: Vec<String>,
     /// Machine-readable
     #[arg(long)]
     json: bool,
@@ -65,8 +67,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         None if args.suite => WORKLOADS.iter().flat_map(|name| Workload::by_name(name)).collect(),
         None => vec![],
     };
-    let device = unfused(Device::choose(args.adapter.as_deref())?.device, &args.unfused)?;
-    let precision = args.settings.precision.unwrap_or_default();
+    let device = fusing(Device::choose(args.adapter.as_deref())?.device, &args.fuse)?;
+    let precision = args.settings.recipe.precision.unwrap_or_default();
     let chosen = Choice { device, note: None }.in_precision(precision)?;
     chosen.note.iter().for_each(|note| eprintln!("{note}"));
     let device = chosen.device;
@@ -107,15 +109,18 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The device with some fusions switched off.
-fn unfused(device: Device, names: &[String]) -> Result<Device> {
-    let mut fusions = device.caps().fusions;
+/// The device with these fusions instead of its own, if any are named.
+fn fusing(device: Device, names: &[String]) -> Result<Device> {
+    if names.is_empty() {
+        return Ok(device);
+    }
+    let mut fusions = Fusions::NONE;
     for name in names {
-        let known = fusions.switch_off(name);
+        let known = fusions.switch_on(name);
         if !known {
             return Err(Error::config("no such fusion")
-                .at("--unfused")
-                .expected("all, gelu, relu, add, residual")
+                .at("--fuse")
+                .expected("all, none, gelu, relu, add, residual")
                 .got(name.clone()));
         }
     }
@@ -180,30 +185,25 @@ fn prepare_preset(config: &RunConfig, mut session: Box<dyn Session>) -> Result<P
     for (p, page) in frozen.initial(config.seed).iter().enumerate() {
         session.write_page(TOKENIZER, PageKind::Param, p, page)?;
     }
-    let mut prepared = Prepared::step(session, plans, config.training.hyper(1), config.seed)?;
+    let mut prepared = Prepared::step(session, plans, config.training.hyper(1), config.seed, inputs(config))?;
     prepared.planned_bytes += frozen.bytes();
-    write_inputs(&mut prepared, config)?;
     Ok(prepared)
 }
 
 /// Random pictures and a mask of the usual size.
-fn write_inputs(prepared: &mut Prepared, config: &RunConfig) -> Result<()> {
+fn inputs(config: &RunConfig) -> Inputs {
     use crate::rng::{Key, Stream};
     let images = config.training.micro_batch();
     let key = Key::new(config.seed, Stream::Test, 0);
     let pixels = |n: usize| (0..n as u32).map(|i| 0.1 + 0.8 * key.uniform(i)).collect::<Vec<f32>>();
     let (image, view) = (config.model.image, config.token_side());
-    let id = prepared.plan_id();
-    let session = prepared.session();
-    session.write(id, "image", Data::F32(&pixels(images * image.0 * image.1 * 3)))?;
-    session.write(id, "token_view", Data::F32(&pixels(images * view.0 * view.1 * 3)))?;
     let mask: Vec<bool> =
         (0..images as u32).flat_map(|i| crate::data::generate(&config.mask_spec(), key.child(i))).collect();
     let count = mask.iter().filter(|&&m| m).count();
-    MaskedInputs::new(&mask, config.model.patches(), images * config.mask_slots(), count)
-        .write(session, id)?;
-    if config.model.drop_path > 0.0 {
-        session.write(id, "drop_key", Data::U32(&key.0))?;
-    }
-    Ok(())
+    let slots = images * config.mask_slots();
+    let mut all = masked_inputs(MaskedInputs::new(&mask, config.model.patches(), slots, count));
+    all.push(("image", HostData::F32(pixels(images * image.0 * image.1 * 3))));
+    all.push(("token_view", HostData::F32(pixels(images * view.0 * view.1 * 3))));
+    all.push(("drop_key", HostData::U32(key.0.to_vec())));
+    all
 }

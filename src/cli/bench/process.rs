@@ -19,6 +19,8 @@ fn status(key: &str) -> Option<u64> {
 
 /// Processor time of the calling thread so far, in seconds (Linux).
 pub(super) fn thread_seconds() -> Option<f64> {
+    // The figure of a running thread is brought up to date when it sleeps, else at the next tick, milliseconds later.
+    std::thread::sleep(std::time::Duration::from_nanos(1));
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     Some(text.split_whitespace().next()?.parse::<u64>().ok()? as f64 / 1e9)
 }

@@ -159,13 +159,11 @@ impl GpuSession {
         self.reads.begin(&self.gpu, ticket, &parts)
     }
 
-    /// Puts a run into the backlog; `false` on a session that runs at once.
-    pub(super) fn run_later(&mut self, plan: PlanId) -> bool {
-        match &mut self.backlog {
-            Some(b) => b.work.push_back(Work::Run { plan, next: 0 }),
-            None => return false,
+    /// Puts a run into the backlog, if there is one.
+    pub(super) fn run_later(&mut self, plan: PlanId) {
+        if let Some(b) = &mut self.backlog {
+            b.work.push_back(Work::Run { plan, next: 0 });
         }
-        true
     }
 
     /// Submits everything that waits, for a caller that is going to wait for it.

@@ -4,7 +4,7 @@ use super::{Dispatch, GpuSession, Loaded};
 use crate::error::{Error, Result};
 use crate::gpu::pipelines::{Key, scoped};
 use crate::graph::TensorType;
-use crate::ops::{Arg, Caps, DISPATCH_FLOPS, KernelCall, Tier};
+use crate::ops::{Arg, Caps, DISPATCH_FLOPS, KernelCall, Tier, UNIFORM_BINDING};
 use crate::plan::{Place, Plan, Slot, Step, UNIFORM_ALIGN};
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,21 +12,32 @@ use std::sync::Arc;
 /// Dispatches of one submit.
 pub(super) const SUBMIT_DISPATCHES: usize = 512;
 
-/// Cuts the list where the work or the number of dispatches of a submit would pass its bound.
-fn chunks(list: &[Dispatch], software: bool) -> Vec<Range<usize>> {
-    let budget = if software { u64::MAX } else { DISPATCH_FLOPS };
-    let (mut all, mut start, mut work) = (Vec::new(), 0, 0u64);
-    for (i, d) in list.iter().enumerate() {
-        let flops = d.flops;
-        if i > start && (work + flops > budget || i - start >= SUBMIT_DISPATCHES) {
-            all.push(start..i);
-            (start, work) = (i, 0);
+/// A part of a submit: the number of a list and a range of it.
+pub(super) type Part = (usize, Range<usize>);
+
+/// Cuts lists that follow each other where the work or the number of dispatches of a submit would pass its bound.
+pub(super) fn submits(lists: &[&[Dispatch]], software: bool) -> Vec<Vec<Part>> {
+    let work: Vec<Vec<u64>> = lists.iter().map(|l| l.iter().map(|d| d.flops).collect()).collect();
+    cuts(&work, if software { u64::MAX } else { DISPATCH_FLOPS })
+}
+
+/// The same of the work of each dispatch.
+fn cuts(lists: &[Vec<u64>], budget: u64) -> Vec<Vec<Part>> {
+    let (mut all, mut open): (Vec<Vec<Part>>, Vec<Part>) = (vec![], vec![]);
+    let (mut work, mut count) = (0u64, 0);
+    for (number, list) in lists.iter().enumerate() {
+        let mut start = 0;
+        for (i, &flops) in list.iter().enumerate() {
+            if count > 0 && (work.saturating_add(flops) > budget || count >= SUBMIT_DISPATCHES) {
+                open.extend((i > start).then_some((number, start..i)));
+                all.push(std::mem::take(&mut open));
+                (start, work, count) = (i, 0, 0);
+            }
+            (work, count) = (work.saturating_add(flops), count + 1);
         }
-        work += flops;
+        open.extend((start < list.len()).then_some((number, start..list.len())));
     }
-    if start < list.len() {
-        all.push(start..list.len());
-    }
+    all.extend((!open.is_empty()).then_some(open));
     all
 }
 
@@ -56,7 +67,6 @@ impl GpuSession {
             slots: self.buffers(&plan.name, &slots, self.guard)?,
             constants: self.upload_constants(&plan)?,
             list: vec![],
-            chunks: vec![],
             plan,
         };
         l.inputs.iter().chain(&l.slots).enumerate().for_each(|(i, buffer)| self.write_guard(i, buffer));
@@ -65,7 +75,7 @@ impl GpuSession {
             .collect();
         let (list, error) = scoped(&self.gpu, || {
             let record = |(i, (s, call)): (usize, &(usize, KernelCall))| {
-                self.record(&l, *s, call, (i as u64 * UNIFORM_ALIGN) as u32)
+                self.record(&l, *s, call, i as u64 * UNIFORM_ALIGN)
             };
             calls.iter().enumerate().map(record).collect::<Result<Vec<_>>>()
         });
@@ -73,7 +83,6 @@ impl GpuSession {
         if let Some(e) = error {
             return Err(Error::device("a dispatch does not fit its buffers").at(l.plan.name.clone()).got(e));
         }
-        l.chunks = chunks(&l.list, self.gpu.is_software());
         Ok(l)
     }
     /// Zeroed buffers of the given sizes in bytes, each with a zone of `guard` bytes behind it.
@@ -126,28 +135,33 @@ impl GpuSession {
         Ok(wgpu::BufferBinding { buffer, offset, size: wgpu::BufferSize::new(size) })
     }
 
-    fn record(&self, l: &Loaded, s: usize, call: &KernelCall, constants: u32) -> Result<Dispatch> {
+    /// The dispatch of a call whose uniform block begins at byte `constants`.
+    fn record(&self, l: &Loaded, s: usize, call: &KernelCall, constants: u64) -> Result<Dispatch> {
         let step = &l.plan.steps[s];
         let key = Key::of(call);
         let unprepared = || Error::device("a kernel was not prepared").at(step.label.clone());
         let bindings =
             call.bindings.iter().map(|b| self.binding(l, step, b.0)).collect::<Result<Vec<_>>>()?;
-        let entries: Vec<_> = (0..)
+        let buffer = l.constants.as_ref().ok_or_else(unprepared)?;
+        let size = wgpu::BufferSize::new(UNIFORM_ALIGN);
+        let constants = wgpu::BufferBinding { buffer, offset: constants, size };
+        let entries: Vec<_> = (0..UNIFORM_BINDING)
             .zip(bindings)
+            .chain([(UNIFORM_BINDING, constants)])
             .map(|(binding, b)| wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(b) })
             .collect();
-        let storage = self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+        let group = self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some(&step.label),
-            layout: self.pipelines.storage_layout(&key).ok_or_else(unprepared)?,
+            layout: self.pipelines.layout(&key).ok_or_else(unprepared)?,
             entries: &entries,
         });
         let pipeline = self.pipelines.number(&key).ok_or_else(unprepared)?;
         let flops = step.work_of(call);
-        Ok(Dispatch { pipeline, storage, constants, grid: call.grid, step: s, flops })
+        Ok(Dispatch { pipeline, group, grid: call.grid, step: s, flops })
     }
 
     /// Uploads the uniform blocks of all calls, 256 bytes apart.
-    fn upload_constants(&mut self, plan: &Plan) -> Result<Option<wgpu::BindGroup>> {
+    fn upload_constants(&mut self, plan: &Plan) -> Result<Option<wgpu::Buffer>> {
         let calls: Vec<&KernelCall> = plan.steps.iter().flat_map(|s| &s.calls).collect();
         if calls.is_empty() {
             return Ok(None);
@@ -171,12 +185,24 @@ impl GpuSession {
         });
         self.bytes += size;
         self.gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&words));
-        let binding =
-            wgpu::BufferBinding { buffer: &buffer, offset: 0, size: wgpu::BufferSize::new(UNIFORM_ALIGN) };
-        Ok(Some(self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label,
-            layout: self.pipelines.uniform_layout(),
-            entries: &[wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(binding) }],
-        })))
+        Ok(Some(buffer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every dispatch is submitted once and in order, and only a single dispatch may pass the budget.
+    #[test]
+    fn submits_are_cut_by_their_work() {
+        assert_eq!(
+            cuts(&[vec![4, 4, 4], vec![1, 9, 30, 1]], 10),
+            [vec![(0, 0..2)], vec![(0, 2..3), (1, 0..1)], vec![(1, 1..2)], vec![(1, 2..3)], vec![(1, 3..4)],]
+        );
+        assert_eq!(cuts(&[vec![4; 3], vec![], vec![1; 2]], u64::MAX), [vec![(0, 0..3), (2, 0..2)]]);
+        let many = cuts(&[vec![0; SUBMIT_DISPATCHES], vec![0; 2]], 10);
+        assert_eq!(many, [vec![(0, 0..SUBMIT_DISPATCHES)], vec![(1, 0..2)]]);
+        assert!(cuts(&[vec![]], 10).is_empty());
     }
 }
