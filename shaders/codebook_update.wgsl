@@ -22,7 +22,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read> first: array<u32>;
 @group(0) @binding(5) var<storage, read> next: array<u32>;
 @group(0) @binding(6) var<storage, read> key: array<u32>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 
 const EPS: f32 = 1e-12;
 

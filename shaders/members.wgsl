@@ -9,7 +9,7 @@ struct Params {
 }
 @group(0) @binding(0) var<storage, read_write> y: array<u32>;
 @group(0) @binding(1) var<storage, read> ids: array<u32>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 
 fn search(id: u32, start: u32) -> u32 {
     var r = start;

@@ -15,7 +15,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> chosen: array<E>;
 @group(0) @binding(2) var<storage, read> x: array<E>;
 @group(0) @binding(3) var<storage, read> codes: array<E>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 
 @compute @workgroup_size(WG)
 fn nearest(

@@ -11,7 +11,7 @@ struct Params {
 @group(0) @binding(0) var<storage, read_write> out: array<E>;
 @group(0) @binding(1) var<storage, read> x: array<E>; // grad: y
 @group(0) @binding(2) var<storage, read> dy: array<E>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(15) var<uniform> p: Params;
 
 @compute @workgroup_size(WG)
 fn forward(@builtin(global_invocation_id) gid: vec3<u32>) {

@@ -1,6 +1,7 @@
 //! Flags of the recipe, which every training of a transformer has, under one spelling.
 
 use crate::config::Cadence;
+use crate::ops::Precision;
 use std::path::PathBuf;
 
 /// Flags of `[training]`, the schedule and what goes with them.
@@ -27,6 +28,9 @@ pub struct RecipeFlags {
     /// Compute each block twice instead of keeping its activations: less memory, more time
     #[arg(long)]
     pub recompute: bool,
+    /// Of activations and matrix products on a GPU: f32, or f16 with dynamic loss scaling [default: f32]
+    #[arg(long, value_name = "NAME")]
+    pub precision: Option<Precision>,
     /// Peak learning rate, in fine-tuning that of the head
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub lr: Option<f64>,
@@ -82,6 +86,7 @@ macro_rules! set_recipe {
         $crate::cli::overrides::set(&mut c.training.weight_decay, &f.weight_decay);
         $crate::cli::overrides::set(&mut c.training.clip, &f.clip_grad);
         $crate::cli::overrides::set(&mut c.model.drop_path, &f.drop_path);
+        $crate::cli::overrides::set(&mut c.training.precision, &f.precision);
         c.training.recompute |= f.recompute;
         c.augment.flip &= !f.no_flip;
         f.set_schedule(&mut c.schedule);

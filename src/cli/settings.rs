@@ -5,7 +5,6 @@ use super::recipe_flags::{RecipeFlags, set_recipe};
 use crate::config::{COLOURS, Method, RunConfig, merge_file, peek, preset};
 use crate::error::{Error, Result};
 use crate::models::{TokenizerModel, TokenizerNetwork};
-use crate::ops::Precision;
 
 /// Flags that change the config.
 #[derive(clap::Args, Debug, Clone, Default)]
@@ -52,9 +51,6 @@ pub struct Settings {
     /// Side of the transformer's picture in pixels
     #[arg(long, visible_alias = "input-size", value_name = "N")]
     pub image_size: Option<usize>,
-    /// Of activations and matrix products on a GPU: f32, or f16 with dynamic loss scaling [default: f32]
-    #[arg(long, value_name = "NAME")]
-    pub precision: Option<Precision>,
     /// Strength of colour jitter; 0 = off
     #[arg(long, visible_alias = "color-jitter", value_name = "X")]
     pub jitter: Option<f32>,
@@ -125,7 +121,6 @@ impl Settings {
         set(&mut c.val, &self.val);
         set(&mut c.tokenizer_training.steps, &self.tokenizer_steps);
         set(&mut c.training.min_lr, &self.min_lr);
-        set(&mut c.training.precision, &self.precision);
         set(&mut c.model.layer_scale, &self.layer_scale_init_value);
         set(&mut c.mask.num_mask_patches, &self.num_mask_patches);
         set(&mut c.mask.min_block, &self.min_mask_block);

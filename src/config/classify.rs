@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::interop::Resize;
 use crate::models::classifier::{HeadSpec, INIT_SCALE};
 use crate::models::{RelPos, VitConfig};
-use crate::ops::Pool;
+use crate::ops::{Pool, Precision};
 use crate::tasks::classify::{Classifier, ClassifyRecipe};
 use serde::{Deserialize, Serialize};
 
@@ -136,6 +136,7 @@ impl ClassifyConfig {
                 betas: (0.9, 0.999),
                 clip: 3.0,
                 ema: 0.0,
+                precision: Precision::F32,
             }
         } else {
             // 1251 updates of 1024 pictures are an epoch of ImageNet-1K
@@ -153,6 +154,7 @@ impl ClassifyConfig {
                 betas: (0.9, 0.999),
                 clip: 0.0,
                 ema: 0.0,
+                precision: Precision::F32,
             }
         };
         let off = RandAugment { operations: 0, ..RandAugment::PUBLISHED };
@@ -253,6 +255,9 @@ impl TaskConfig for ClassifyConfig {
     }
     fn data_choice(&self) -> DataChoice<'_> {
         DataChoice { data: &self.data, val: &self.val, val_share: self.val_share, seed: self.seed }
+    }
+    fn precision(&self) -> Precision {
+        self.training.precision
     }
     fn schedule_mut(&mut self) -> &mut Cadence {
         &mut self.schedule

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::models::segmenter::SegmentHead;
 use crate::models::upernet::UperNetConfig;
 use crate::models::{RelPos, VitConfig};
+use crate::ops::Precision;
 use crate::tasks::segment::{SegmentModel, SegmentRecipe};
 use crate::tasks::sliding::Slide;
 use serde::{Deserialize, Serialize};
@@ -105,6 +106,7 @@ pub fn segment_preset(name: &str) -> Result<SegmentConfig> {
         clip: if small { 1.0 } else { 0.0 },
         layer_decay: if small { 0.9 } else { 0.65 },
         over_all_pixels: false,
+        precision: Precision::F32,
     };
     let schedule = match small {
         true => Cadence { log_every: 1, eval_every: 100, save_every: 100, keep: 2 },
@@ -227,6 +229,9 @@ impl TaskConfig for SegmentConfig {
     }
     fn data_choice(&self) -> DataChoice<'_> {
         DataChoice { data: &self.data, val: &self.val, val_share: self.val_share, seed: self.seed }
+    }
+    fn precision(&self) -> Precision {
+        self.training.precision
     }
     fn schedule_mut(&mut self) -> &mut Cadence {
         &mut self.schedule

@@ -187,6 +187,7 @@ impl<'r, 'a, W: Work> Drive<'r, 'a, W> {
         let control = Control::read(&control);
         let (mut numbers, warning) = self.work.numbers(p.step - 1, p.read);
         numbers.push(("grad_norm", f64::from(control.grad_norm)));
+        numbers.push(("loss_scale", f64::from(control.loss_scale.unwrap_or(1.0))));
         numbers.push(("skipped_steps", control.skipped as f64));
         numbers.push(("memory_mib", self.work.session().allocated() as f64 / f64::from(1 << 20)));
         let timing = json!({

@@ -17,7 +17,6 @@ use crate::io::checkpoint;
 use crate::io::names::{from_transformers, to_transformers};
 use crate::io::tensors::{pt_metadata, read_safetensors, write_safetensors};
 use crate::models::mim::TOKENIZER;
-use crate::ops::Control;
 use crate::session::{Data, HostData, PlanId, Session, Ticket};
 use crate::tasks::pretrain::{self, MimModel, TokenStatistics, evaluate};
 use crate::tasks::tokenizer::{decode_plan, encode_plan};
@@ -259,8 +258,8 @@ impl Work for PretrainWork {
         Ok(tickets)
     }
     fn numbers(&mut self, i: u64, mut read: Vec<Vec<HostData>>) -> (Numbers, Option<String>) {
-        let control = read.pop().and_then(|mut v| v.pop()).map(HostData::f32).unwrap_or_default();
-        let loss_scale = Control::read(&control).loss_scale.unwrap_or(1.0);
+        // the control block, which is everybody's
+        read.pop();
         self.micro_losses.clear();
         for micro in read {
             let mut it = micro.into_iter();
@@ -273,16 +272,7 @@ impl Work for PretrainWork {
         let (loss, accuracy) = self.micro_losses.iter().fold((0.0, 0.0), |s, m| (s.0 + m.0, s.1 + m.1));
         let lr = self.config.training.lr_at(i);
         let wd = self.config.training.weight_decay;
-        (
-            vec![
-                ("loss", loss),
-                ("mlm_acc", accuracy),
-                ("lr", lr),
-                ("weight_decay", wd),
-                ("loss_scale", f64::from(loss_scale)),
-            ],
-            None,
-        )
+        (vec![("loss", loss), ("mlm_acc", accuracy), ("lr", lr), ("weight_decay", wd)], None)
     }
     fn evaluate(&mut self, step: u64) -> Result<Evaluation> {
         let mut statistics = TokenStatistics::new(self.config.model.patches(), self.config.model.vocab);

@@ -154,6 +154,7 @@ impl RunConfig {
                 betas: t.betas,
                 clip: t.clip,
                 ema: 0.0,
+                precision: t.precision,
             },
             augment: LabelledAugment {
                 mean: self.normalization().mean,
