@@ -4,7 +4,7 @@ use crate::cpu::CpuSession;
 #[cfg(any(not(feature = "gpu"), target_arch = "wasm32"))]
 use crate::error::Error;
 use crate::error::Result;
-use crate::ops::Precision;
+use crate::ops::{KernelChoices, Precision, Tier};
 use crate::session::Session;
 
 /// A device that sessions can be made on.
@@ -112,6 +112,24 @@ impl Device {
                 let gpu = crate::gpu::tune::tuned(gpu)?;
                 Ok(Some(Device::Gpu(gpu)))
             }
+        }
+    }
+
+    /// What was chosen for its kernels; `None` on the CPU, which has no choice.
+    pub fn kernel_choices(&self) -> Option<KernelChoices> {
+        let caps = self.caps();
+        let (products, fusions) = (caps.products, caps.fusions);
+        (caps.tier != Tier::Cpu).then(|| KernelChoices { adapter: self.describe(), products, fusions })
+    }
+
+    /// The device with choices made earlier, if it is the one that they were made for.
+    pub fn with_kernel_choices(self, kept: &KernelChoices) -> Device {
+        match self {
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) if gpu.info().name == kept.adapter => {
+                Device::Gpu(gpu.with_products(kept.products).with_fusions(kept.fusions))
+            }
+            other => other,
         }
     }
 

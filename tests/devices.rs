@@ -83,3 +83,33 @@ fn losses_agree_on_the_cpu_and_on_an_adapter() {
         }
     }
 }
+
+/// A resumed run takes its kernels from its folder, not from what would be chosen now.
+#[test]
+fn a_run_goes_on_with_the_kernels_it_began_with() {
+    let adapters = beit::gpu::list_adapters();
+    let wanted = std::env::var("BEIT_ADAPTER").unwrap_or_default().to_lowercase();
+    let Some(adapter) = adapters.iter().find(|a| a.name.to_lowercase().contains(&wanted)) else {
+        eprintln!("NO GPU ADAPTER: kernels of resumed runs were not tested");
+        return;
+    };
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let (dir, config) = (scratch.path(), toy());
+    let config = config.to_str().expect("UTF-8 path");
+    let first = ["--adapter", &adapter.name, "--config", config, "--method", "pixels", "--out", "run"];
+    let output = start(dir, &[&["pretrain", "--stop-after", "2"], &first[..]].concat());
+    assert!(output.status.success(), "{}", text(&output));
+    let resume = || {
+        let args = ["pretrain", "--resume", "--adapter", &adapter.name, "--out", "run", "--stop-after", "2"];
+        let output = start(dir, &args);
+        assert!(output.status.success(), "{}", text(&output));
+        text(&output).contains("another plan")
+    };
+    assert!(!resume(), "the same kernels are the same plan");
+    let file = dir.join("run/kernels.json");
+    let kept = std::fs::read_to_string(&file).expect("the choices of the run");
+    let mut choices: beit::ops::KernelChoices = serde_json::from_str(&kept).expect("choices");
+    choices.products = [Some(beit::ops::ProductVariant::Strip { rows: 8, swap: true }); 4];
+    std::fs::write(&file, serde_json::to_string(&choices).expect("text")).expect("a file");
+    assert!(resume(), "the choices in the folder were not used");
+}

@@ -93,12 +93,15 @@ pub fn launch<C: Command>(command: &C, flags: &RunFlags) -> Result<ExitCode> {
         true => reopen(command, flags).map(|(folder, config)| (Some(folder), config))?,
         false => (None, command.merged()?),
     };
-    let choice = Device::choose(flags.adapter.as_deref())?.in_precision(config.precision())?;
+    let mut choice = Device::choose(flags.adapter.as_deref())?.in_precision(config.precision())?;
+    if let Some(kept) = folder.as_ref().map(RunFolder::read_kernels).transpose()?.flatten() {
+        choice.device = choice.device.with_kernel_choices(&kept);
+    }
     let pictures = command.pictures(&config)?;
     let job = command.job(config, pictures, &choice.device.caps(), folder.is_none())?;
     let folder = match folder {
         Some(folder) => folder,
-        None => create(flags, C::Config::TASK, job.as_ref())?,
+        None => create(flags, C::Config::TASK, job.as_ref(), &choice.device)?,
     };
     if !flags.quiet {
         eprintln!("run folder {}", folder.dir().display());
@@ -178,12 +181,13 @@ fn reopen<C: Command>(command: &C, flags: &RunFlags) -> Result<(RunFolder, C::Co
     Ok((folder, config))
 }
 
-fn create(flags: &RunFlags, task: &str, job: &dyn Job) -> Result<RunFolder> {
+fn create(flags: &RunFlags, task: &str, job: &dyn Job, device: &Device) -> Result<RunFolder> {
     let folder = match &flags.out {
         Some(dir) => RunFolder::create(dir, task)?,
         None => RunFolder::new_default(Path::new(BASE), task)?,
     };
     folder.write_config(&job.config()?)?;
+    device.kernel_choices().map_or(Ok(()), |choices| folder.write_kernels(&choices))?;
     folder.write_status(RunState::Running, task, 0)?;
     Ok(folder)
 }

@@ -28,10 +28,13 @@ pub use status::{RunState, Status};
 
 use crate::error::{Error, Result};
 use crate::io::{atomic, checkpoint, tboard::EventFile};
+use crate::ops::KernelChoices;
 use lock::RunLock;
 
 /// File of the merged configuration.
 pub const CONFIG: &str = "config.toml";
+/// File of what was chosen for the kernels of the adapter.
+pub const KERNELS: &str = "kernels.json";
 /// File of the metrics.
 pub const METRICS: &str = "metrics.jsonl";
 /// File of the report page.
@@ -124,15 +127,39 @@ impl RunFolder {
 
     /// The configuration that the run was started with, TOML text.
     pub fn read_config(&self) -> Result<String> {
-        let path = self.dir.join(CONFIG);
-        let length = fs::metadata(&path).map_err(|e| Error::io("cannot read", &path, &e))?.len();
+        self.read_small(&self.dir.join(CONFIG))
+    }
+
+    /// A file that people may have edited.
+    fn read_small(&self, path: &Path) -> Result<String> {
+        let length = fs::metadata(path).map_err(|e| Error::io("cannot read", path, &e))?.len();
         if length > CONFIG_BYTES {
-            return Err(Error::config("config too large")
+            return Err(Error::config("file of a run too large")
                 .at(path.display().to_string())
                 .expected(format!("at most {CONFIG_BYTES} bytes"))
                 .got(length.to_string()));
         }
-        fs::read_to_string(&path).map_err(|e| Error::io("cannot read", &path, &e))
+        fs::read_to_string(path).map_err(|e| Error::io("cannot read", path, &e))
+    }
+
+    /// Writes what was chosen for its kernels.
+    pub fn write_kernels(&self, choices: &KernelChoices) -> Result<()> {
+        let text = serde_json::to_string_pretty(choices)
+            .map_err(|e| Error::config("choices of kernels").got(e.to_string()))?;
+        self.write(KERNELS, text.as_bytes())
+    }
+
+    /// What was chosen for its kernels when it was started; `None` on the CPU.
+    pub fn read_kernels(&self) -> Result<Option<KernelChoices>> {
+        let path = self.dir.join(KERNELS);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = self.read_small(&path)?;
+        let choices = serde_json::from_str(&text);
+        choices.map(Some).map_err(|e| {
+            Error::config("damaged file of a run").at(path.display().to_string()).got(e.to_string())
+        })
     }
 
     /// Writes where the run stands.
