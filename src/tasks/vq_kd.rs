@@ -189,8 +189,8 @@ pub fn step(
     stepper.write("image", Data::F32(&batch.token_view))?;
     stepper.write("teacher_view", Data::F32(&batch.patch_view))?;
     stepper.write("code_key", Data::U32(&Key::new(seed, Stream::Codes, i as u32).0))?;
-    stepper.run_micro()?;
-    stepper.run_update(&crate::ops::Hyper { betas: own.betas, ..recipe.hyper(i) })
+    let hyper = crate::ops::Hyper { betas: own.betas, ..recipe.hyper(i) };
+    stepper.run_batch(Some(&hyper))
 }
 
 /// The parameters `pages` with the codebook in place for the first update: cells of a batch of views as codes, then rounds of

@@ -109,7 +109,13 @@ impl Workload {
                     session.write_page(store, PageKind::Param, p, page)?;
                 }
                 let plan = compile(&self.label(), &graph, &[&layout], &caps, &CompileOptions::default())?;
-                Prepared::forward(session, plan, layout.bytes(), self.inputs())
+                let mut prepared = Prepared::forward(session, plan, layout.bytes(), self.inputs())?;
+                if matches!(self, Workload::Matmul { .. }) {
+                    // its operands are no pictures: they stay
+                    prepared.write_inputs()?;
+                    prepared.inputs.clear();
+                }
+                Ok(prepared)
             }
         }
     }
@@ -301,6 +307,13 @@ impl Prepared {
     /// # Errors
     /// If the device was lost.
     pub fn submit(&mut self) -> Result<()> {
+        self.write_inputs()?;
+        match &mut self.runner {
+            Runner::Step(stepper, hyper) => stepper.run_batch(Some(hyper)),
+            Runner::Forward(session, id) => session.run(*id),
+        }
+    }
+    fn write_inputs(&mut self) -> Result<()> {
         let id = self.plan_id();
         let Prepared { runner, inputs, .. } = self;
         let session = match runner {
@@ -314,10 +327,7 @@ impl Prepared {
             };
             session.write(id, name, data)?;
         }
-        match runner {
-            Runner::Step(stepper, hyper) => stepper.run_batch(Some(hyper)),
-            Runner::Forward(session, id) => session.run(*id),
-        }
+        Ok(())
     }
     /// The session it runs on.
     pub fn session(&mut self) -> &mut dyn Session {

@@ -18,17 +18,21 @@ pub(super) type Part = (usize, Range<usize>);
 /// Cuts lists that follow each other where the work or the number of dispatches of a submit would pass its bound.
 pub(super) fn submits(lists: &[&[Dispatch]], software: bool) -> Vec<Vec<Part>> {
     let work: Vec<Vec<u64>> = lists.iter().map(|l| l.iter().map(|d| d.flops).collect()).collect();
-    cuts(&work, if software { u64::MAX } else { DISPATCH_FLOPS })
+    // A software adapter has no watchdog, and its driver makes the host wait if a submit follows another.
+    match software {
+        true => cuts(&work, u64::MAX, usize::MAX),
+        false => cuts(&work, DISPATCH_FLOPS, SUBMIT_DISPATCHES),
+    }
 }
 
-/// The same of the work of each dispatch.
-fn cuts(lists: &[Vec<u64>], budget: u64) -> Vec<Vec<Part>> {
+/// The same of the work of each dispatch, for bounds of the work and the number of a submit.
+fn cuts(lists: &[Vec<u64>], budget: u64, most: usize) -> Vec<Vec<Part>> {
     let (mut all, mut open): (Vec<Vec<Part>>, Vec<Part>) = (vec![], vec![]);
     let (mut work, mut count) = (0u64, 0);
     for (number, list) in lists.iter().enumerate() {
         let mut start = 0;
         for (i, &flops) in list.iter().enumerate() {
-            if count > 0 && (work.saturating_add(flops) > budget || count >= SUBMIT_DISPATCHES) {
+            if count > 0 && (work.saturating_add(flops) > budget || count >= most) {
                 open.extend((i > start).then_some((number, start..i)));
                 all.push(std::mem::take(&mut open));
                 (start, work, count) = (i, 0, 0);
@@ -197,12 +201,11 @@ mod tests {
     #[test]
     fn submits_are_cut_by_their_work() {
         assert_eq!(
-            cuts(&[vec![4, 4, 4], vec![1, 9, 30, 1]], 10),
+            cuts(&[vec![4, 4, 4], vec![1, 9, 30, 1]], 10, 9),
             [vec![(0, 0..2)], vec![(0, 2..3), (1, 0..1)], vec![(1, 1..2)], vec![(1, 2..3)], vec![(1, 3..4)],]
         );
-        assert_eq!(cuts(&[vec![4; 3], vec![], vec![1; 2]], u64::MAX), [vec![(0, 0..3), (2, 0..2)]]);
-        let many = cuts(&[vec![0; SUBMIT_DISPATCHES], vec![0; 2]], 10);
-        assert_eq!(many, [vec![(0, 0..SUBMIT_DISPATCHES)], vec![(1, 0..2)]]);
-        assert!(cuts(&[vec![]], 10).is_empty());
+        assert_eq!(cuts(&[vec![4; 3], vec![], vec![1; 2]], u64::MAX, 9), [vec![(0, 0..3), (2, 0..2)]]);
+        assert_eq!(cuts(&[vec![0; 9], vec![0; 2]], 10, 9), [vec![(0, 0..9)], vec![(1, 0..2)]]);
+        assert!(cuts(&[vec![]], 10, 9).is_empty());
     }
 }
