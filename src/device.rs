@@ -124,6 +124,8 @@ impl Device {
 
     /// The device with choices made earlier, if it is the one that they were made for.
     pub fn with_kernel_choices(self, kept: &KernelChoices) -> Device {
+        #[cfg(not(feature = "gpu"))]
+        let _ = kept;
         match self {
             #[cfg(feature = "gpu")]
             Device::Gpu(gpu) if gpu.info().name == kept.adapter => {
