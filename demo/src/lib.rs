@@ -31,7 +31,7 @@ mod painter;
 mod widgets;
 
 pub use built_in::pair as built_in_networks;
-pub use host::Beit;
+pub use host::{Beit, Compute};
 pub use news::{ModelFacts, Point, Seen, TrainOn, TrainingNews};
 pub use widgets::{
     AttentionOverlay, CodebookAtlas, MaskEditor, ReconstructionView, TokenInspector, TrainingMonitor, View,

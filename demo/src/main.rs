@@ -13,7 +13,7 @@ fn main() {
 #[cfg(not(target_arch = "wasm32"))]
 mod native {
     use beit_egui::app::{App, Start};
-    use beit_egui::device_descriptor;
+    use beit_egui::{Compute, device_descriptor};
     use eframe::egui_wgpu::WgpuSetup;
     use std::path::{Path, PathBuf};
     use std::process::ExitCode;
@@ -21,10 +21,12 @@ mod native {
 
     const HELP: &str = "beit-egui: masked image modelling in a window
 
-Usage: beit-egui [RUN] [PICTURE]
+Usage: beit-egui [--compute WHERE] [RUN] [PICTURE]
 
-  RUN       a run folder, a checkpoint folder or a weights file [default: the built-in model]
-  PICTURE   a picture to look at [default: a built-in scene]
+  RUN              a run folder, a checkpoint folder or a weights file [default: the built-in model]
+  PICTURE          a picture to look at [default: a built-in scene]
+  --compute WHERE  device (the window's graphics device), processor, or auto: the device unless it is a software
+                   adapter [default: auto]
 
 Examples:
   beit-egui
@@ -35,7 +37,17 @@ Examples:
     /// What the arguments ask for; an error in words otherwise.
     fn parse(args: &[String]) -> Result<Start, String> {
         let mut start = Start::default();
-        for arg in args {
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            if arg == "--compute" {
+                start.compute = match args.next().map(String::as_str) {
+                    Some("auto") => Compute::Auto,
+                    Some("device") => Compute::Device,
+                    Some("processor") => Compute::Processor,
+                    _ => return Err("--compute: auto, device or processor".into()),
+                };
+                continue;
+            }
             let path = PathBuf::from(arg);
             if arg.starts_with('-') {
                 return Err(format!("no such flag: {arg}"));
@@ -107,6 +119,8 @@ Examples:
             for (args, says) in [(&["--fast"][..], "no such flag"), (&["/nowhere/x.png"], "no such file")] {
                 assert!(start(args).unwrap_err().contains(says));
             }
+            assert_eq!(start(&["--compute", "processor"]).unwrap().compute, Compute::Processor);
+            assert!(start(&["--compute", "fast"]).unwrap_err().contains("auto, device or processor"));
             assert!(start(&[here, here]).unwrap_err().contains("at most"));
         }
     }

@@ -1,11 +1,13 @@
 //! What the engine tells the widgets, and what they ask of it.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
+#[cfg(not(target_arch = "wasm32"))]
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use beit::data::Picture;
-use beit::tasks::reconstruct::{AttentionMaps, PatchReport, Score};
+use beit::tasks::reconstruct::{AttentionMaps, PatchReport, Sampling, Score};
 use beit::train::{LiveFigures, LiveSettings, Pair};
 use egui::Context;
 
@@ -49,6 +51,10 @@ pub struct Seen {
     pub score: Score,
     /// Attention maps.
     pub attention: Option<AttentionMaps>,
+    /// Rounds of iterative decoding; 1: none was asked for.
+    pub rounds: usize,
+    /// How tokens were drawn, if that was asked for.
+    pub sampling: Option<Sampling>,
 }
 
 /// A training as the widgets see it.
@@ -94,8 +100,8 @@ pub(crate) struct News {
     pub error: Option<String>,
     /// The device is of no further use.
     pub broken: bool,
-    /// Reconstruction, tokenizer's best, atlas of the codebook.
-    pub canvases: [Option<Canvas>; 3],
+    /// Where pictures are drawn, by [`Layer`].
+    pub canvases: [Option<Canvas>; Layer::COUNT],
     /// Counts up when a canvas is another texture than before.
     pub canvas_generation: u64,
     /// Ids of the codebook that are drawn.
@@ -108,6 +114,8 @@ pub(crate) struct News {
     pub opened: Option<(String, Arc<Picture>)>,
     /// Something that was saved or is worth saying.
     pub note: Option<String>,
+    /// A file for the visitor of a page: its name and its bytes; the window takes it over.
+    pub download: Option<(String, Vec<u8>)>,
 }
 
 /// Which canvas.
@@ -115,7 +123,13 @@ pub(crate) struct News {
 pub(crate) enum Layer {
     Filled = 0,
     Ceiling = 1,
-    Atlas = 2,
+    Iterated = 2,
+    Sampled = 3,
+    Atlas = 4,
+}
+
+impl Layer {
+    pub const COUNT: usize = 5;
 }
 
 /// A reconstruction that is asked for.
@@ -124,7 +138,8 @@ pub(crate) struct Wish {
     pub request: u64,
     pub picture: Arc<Picture>,
     pub mask: Arc<[bool]>,
-    pub attention: bool,
+    pub rounds: usize,
+    pub sampling: Option<Sampling>,
 }
 
 /// What the widgets ask for.
@@ -149,6 +164,8 @@ pub(crate) enum Command {
     End(bool),
     /// Writes the networks as a checkpoint folder.
     Save(PathBuf),
+    /// Writes what is looked at as a sheet of pictures (PNG); the patch whose attention is shown on it.
+    SavePicture(PathBuf, String, Option<usize>),
 }
 
 /// Shared by the engine and the widgets.
@@ -172,6 +189,10 @@ impl Board {
     pub(crate) fn take_opened(&self) -> Option<(String, Arc<Picture>)> {
         self.news.lock().unwrap_or_else(PoisonError::into_inner).opened.take()
     }
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) fn take_download(&self) -> Option<(String, Vec<u8>)> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner).download.take()
+    }
     pub(crate) fn attend(&self, context: &Context) {
         let mut kept = self.context.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.is_none() {
@@ -183,6 +204,7 @@ impl Board {
             context.request_repaint();
         }
     }
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }

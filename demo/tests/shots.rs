@@ -35,10 +35,10 @@ fn the_whole_window() {
     std::fs::create_dir_all(&dir).expect("a folder for the pictures");
     let beit = Beit::on(Some(&state));
     let renderer = WgpuTestRenderer::from_render_state(state);
-    let mut w = Harness::builder().with_size([1440.0, 900.0]).renderer(renderer).build_ui_state(
-        |ui, app: &mut App| app.show(ui),
-        App::with(beit, "software adapter".into(), Start::default()),
-    );
+    let mut w = Harness::builder()
+        .with_size([1440.0, 900.0])
+        .renderer(renderer)
+        .build_ui_state(|ui, app: &mut App| app.show(ui), App::with(beit, Start::default()));
     wait(&mut w, "answer", |b| b.seen().is_some());
     w.state_mut().beit().choose_patch(Some(27));
     wait(&mut w, "codebook", |b| b.codebook_drawn() == 256);

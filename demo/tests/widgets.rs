@@ -9,11 +9,11 @@ use beit_egui::beit::data::Picture;
 use beit_egui::beit::train::{LiveSettings, Trained};
 use beit_egui::egui::{Key, accesskit::Toggled};
 use beit_egui::{
-    AttentionOverlay, Beit, CodebookAtlas, MaskEditor, ReconstructionView, TokenInspector, TrainOn,
+    AttentionOverlay, Beit, CodebookAtlas, Compute, MaskEditor, ReconstructionView, TokenInspector, TrainOn,
     TrainingMonitor, View,
 };
 use egui_kittest::kittest::{NodeT, Queryable};
-use support::{Shown, Window, device, settle, window};
+use support::{Shown, Window, device, settle, window, window_on};
 
 fn hidden(w: &Window) -> usize {
     w.state().beit.mask().iter().filter(|&&m| m).count()
@@ -34,7 +34,7 @@ fn the_widgets_work() {
     reconstruction(&mut w);
     tokens(&mut w);
     attention(&mut w);
-    codebook(&mut w);
+    codebook_is_drawn(&mut w);
     training(&mut w);
     looks(&mut w);
 }
@@ -108,6 +108,51 @@ fn reconstruction(w: &mut Window) {
     w.run_steps(3);
     assert_eq!(w.state().beit.chosen_patch(), Some(5 * 8 + 5));
     pixels_are_those_of_the_engine(w);
+    more_than_the_most_probable(w);
+}
+
+/// Rounds, drawing at random, and the sheet.
+fn more_than_the_most_probable(w: &mut Window) {
+    let n = hidden(w);
+    w.run_steps(3);
+    w.get_by_label("Step by step").click();
+    settle(w, "rounds", |s| s.beit.seen().is_some_and(|seen| seen.rounds == 8));
+    let seen = w.state().beit.seen().expect("an answer").clone();
+    let rounds: Vec<usize> = seen.patches.iter().filter_map(|p| p.round).collect();
+    assert_eq!((rounds.len(), rounds.iter().max()), (n, Some(&8)), "every hidden patch is filled in");
+    w.run_steps(3);
+    w.get_by_label(&format!("Step by step: {n} patches predicted"));
+    w.get_by_label("Drawn at random").click();
+    settle(w, "a draw", |s| s.beit.seen().is_some_and(|seen| seen.sampling.is_some()));
+    let drawn = |w: &Window| -> Vec<Option<u32>> {
+        w.state().beit.seen().expect("an answer").patches.iter().map(|p| p.sampled).collect()
+    };
+    let before = drawn(w);
+    w.get_by_label("Draw again").click();
+    settle(w, "another draw", |s| s.beit.seen().and_then(|s| s.sampling).is_some_and(|s| s.seed == 1));
+    assert_ne!(drawn(w), before);
+    let dir = tempfile::tempdir().expect("a folder");
+    let sheet = dir.path().join("sheet.png");
+    w.state_mut().beit.save_picture(&sheet);
+    settle(w, "a file", |s| s.beit.note().is_some_and(|n| n.starts_with("saved as")));
+    let sheet = image::open(&sheet).expect("a picture");
+    assert!(sheet.width() > 600 && sheet.height() > 300, "{} × {}", sheet.width(), sheet.height());
+    w.get_by_label("Filled in").click();
+    w.run_steps(3);
+}
+
+/// The same networks on the processor, which is what a software adapter gets by default.
+#[test]
+fn the_processor_draws_the_same() {
+    let Some(state) = device() else { return };
+    let mut w = window_on(&state, [560.0, 760.0], Compute::Processor);
+    assert!(w.state().beit.computes_on().contains("on the processor"), "{}", w.state().beit.computes_on());
+    w.state_mut().show = Shown::Reconstruction;
+    answered(&mut w);
+    w.state_mut().beit.choose_patch(Some(5 * 8 + 5));
+    w.run_steps(3);
+    pixels_are_those_of_the_engine(&mut w);
+    codebook_is_drawn(&mut w);
 }
 
 /// What is drawn from the device's buffers is what the engine decodes on the host.
@@ -151,6 +196,7 @@ fn tokens(w: &mut Window) {
     w.state_mut().show = Shown::Tokens;
     settle(w, "the codebook", |s| s.atlas_is_ready());
     w.run_steps(3);
+    assert_eq!(w.state().beit.error(), None);
     let seen = w.state().beit.seen().expect("an answer").clone();
     let report = &seen.patches[5 * 8 + 5];
     w.get_by_label_contains("Row 6, column 6:");
@@ -177,8 +223,9 @@ fn attention(w: &mut Window) {
     assert_ne!(before, after, "another patch looks elsewhere (around {at:?})");
 }
 
-fn codebook(w: &mut Window) {
+fn codebook_is_drawn(w: &mut Window) {
     w.state_mut().show = Shown::Codebook;
+    settle(w, "the codebook", |s| s.atlas_is_ready());
     w.run_steps(3);
     w.get_by_label("Codebook of 256 tokens");
     let shot = w.render().expect("a picture");
@@ -224,6 +271,13 @@ fn looks(w: &mut Window) {
     answered(w);
     w.run_steps(4);
     w.snapshot("mask_editor");
+    w.state_mut().show = Shown::Training;
+    w.run_steps(4);
+    w.snapshot("training_settings");
+    w.state_mut().show = Shown::Attention;
+    w.state_mut().beit.choose_patch(None);
+    w.run_steps(4);
+    w.snapshot("attention_without_a_patch");
 }
 
 #[test]

@@ -42,8 +42,8 @@ pub(super) fn status(app: &mut App, ui: &mut Ui) {
             parts.push(format!("{} × {} px, {} × {} patches", m.image.1, m.image.0, m.grid.1, m.grid.0));
             parts.push(format!("{} + {} parameters, {} tokens", short(vit), short(tokenizer), m.vocab));
         }
-        if !app.device.is_empty() {
-            parts.push(app.device.clone());
+        if !beit.computes_on().is_empty() {
+            parts.push(beit.computes_on().to_string());
         }
         if let Some(note) = beit.note() {
             parts.push(note.to_string());

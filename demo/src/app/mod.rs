@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use egui::{CentralPanel, Context, Frame, Margin, Panel, ScrollArea, Ui};
 
-use crate::Beit;
+use crate::{Beit, Compute};
 
 /// What the middle of the window shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,6 +29,8 @@ pub struct Start {
     pub model: Option<PathBuf>,
     /// A picture to look at; without one a built-in scene.
     pub picture: Option<PathBuf>,
+    /// Where the networks are computed.
+    pub compute: Compute,
 }
 
 /// The whole window.
@@ -36,7 +38,6 @@ pub struct App {
     beit: Beit,
     tab: Tab,
     scene: usize,
-    device: String,
     /// The look is in place.
     dressed: bool,
 }
@@ -44,20 +45,19 @@ pub struct App {
 impl App {
     /// The window's contents on an eframe window.
     pub fn new(cc: &eframe::CreationContext<'_>, start: Start) -> App {
-        let state = cc.wgpu_render_state.as_ref();
-        let device = state.map_or(String::new(), |s| s.adapter.get_info().name);
-        App::with(Beit::on(state), device, start)
+        let compute = start.compute;
+        App::with(Beit::on_with(cc.wgpu_render_state.as_ref(), compute), start)
     }
 
-    /// The window's contents on any egui context; `device` is the adapter's name for the status line.
-    pub fn with(mut beit: Beit, device: String, start: Start) -> App {
+    /// The window's contents on any egui context.
+    pub fn with(mut beit: Beit, start: Start) -> App {
         if let Some(model) = start.model {
             beit.open(model);
         }
         if let Some(picture) = start.picture {
             beit.show_path(picture);
         }
-        App { beit, tab: Tab::default(), scene: 0, device, dressed: false }
+        App { beit, tab: Tab::default(), scene: 0, dressed: false }
     }
 
     /// The networks and the picture behind the window.

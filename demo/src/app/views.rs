@@ -39,7 +39,8 @@ fn columns(app: &mut App, ui: &mut Ui, parts: &[Part<'_>], most: usize) {
     let count = fit.clamp(1, most.min(parts.len()));
     ui.columns(count, |columns| {
         for (i, part) in parts.iter().enumerate() {
-            part(app, &mut columns[i % count]);
+            let column = if count == 2 { i % 2 } else { i.min(count - 1) };
+            part(app, &mut columns[column]);
         }
     });
 }
@@ -72,6 +73,13 @@ fn editor(app: &mut App, ui: &mut Ui) {
 fn reconstruction(app: &mut App, ui: &mut Ui) {
     card(ui, "What the model fills in", "It never saw the hidden patches", |ui| {
         ReconstructionView::new(&mut app.beit).show(ui);
+        let hint =
+            "a sheet: original, what the model saw, predictions, confidence, attention of the chosen patch";
+        ui.horizontal(|ui| {
+            if ui.button("Save as PNG").on_hover_text(hint).clicked() {
+                app.beit.save_picture(free_name(".png"));
+            }
+        });
     });
 }
 
@@ -135,13 +143,14 @@ fn saving(app: &mut App, ui: &mut Ui) {
     ui.add_space(6.0);
     let hint = "a checkpoint folder that `beit` and transformers read, in the current folder";
     if ui.button("Save the networks").on_hover_text(hint).clicked() {
-        app.beit.save(free_folder());
+        app.beit.save(free_name(""));
     }
 }
 
-/// The first name that is not taken.
-fn free_folder() -> PathBuf {
-    (1..).map(|i| PathBuf::from(format!("beit-gui-{i:03}"))).find(|p| !p.exists()).unwrap_or_default()
+/// The first name with this ending that is not taken; a page's visitor has a browser that sees to that.
+fn free_name(ending: &str) -> PathBuf {
+    let free = |p: &PathBuf| cfg!(target_arch = "wasm32") || !p.exists();
+    (1..).map(|i| PathBuf::from(format!("beit-gui-{i:03}{ending}"))).find(free).unwrap_or_default()
 }
 
 /// What the tokens decode to.

@@ -80,13 +80,8 @@ impl Engine {
         };
         all.extend([&looks.forward, &looks.encode, &looks.decode].map(Clone::clone));
         if let Some(p) = pair {
-            let atlas = beit::tasks::atlas::Atlas::plan(
-                &p.dvae,
-                &p.tokenizer,
-                &self.gpu.caps(),
-                pages,
-                super::AT_ONCE,
-            )?;
+            let atlas =
+                beit::tasks::atlas::Atlas::plan(&p.dvae, &p.tokenizer, &self.caps(), pages, super::AT_ONCE)?;
             all.push(atlas.0);
         }
         Ok(all)

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use beit::Result;
 
-use super::{Engine, Holder, Loaded, no_gpu};
+use super::{Drawer, Engine, Holder, Loaded};
 use crate::news::Layer;
-use crate::painter::{Painter, Squares};
+use crate::painter::Squares;
 
 /// Seconds between two drawings of the codebook while the networks are trained.
 const ATLAS_EVERY: f64 = 4.0;
@@ -34,7 +34,7 @@ impl Engine {
         }
         let first = self.atlas_drawn;
         let end = vocab.min(first + loaded.atlas.batch());
-        self.atlas_batch = Some(loaded.draw_tokens(&self.painter, first..end)?);
+        self.atlas_batch = Some(loaded.draw_tokens(&self.drawer, first..end)?);
         (self.atlas_drawn, self.atlas_at) = (end, now);
         Ok(true)
     }
@@ -42,13 +42,12 @@ impl Engine {
 
 impl Loaded {
     /// Decodes ids of the codebook and draws them into the atlas.
-    fn draw_tokens(&mut self, painter: &Painter, ids: std::ops::Range<usize>) -> Result<Arc<AtomicBool>> {
+    fn draw_tokens(&mut self, drawer: &Drawer, ids: std::ops::Range<usize>) -> Result<Arc<AtomicBool>> {
         let list: Vec<u32> = ids.clone().map(|id| id as u32).collect();
         let session = self.holder.session();
         self.atlas.run(session, &list)?;
-        let gpu = session.as_gpu().ok_or_else(no_gpu)?;
         let (plan, output) = self.atlas.decoded();
-        let (first, side, _) = self.atlas.cell();
+        let (first, side, field) = self.atlas.cell();
         let squares = Squares {
             first: first as u32,
             side: side as u32,
@@ -57,13 +56,17 @@ impl Loaded {
             count: ids.len() as u32,
         };
         let canvas = &self.canvases[Layer::Atlas as usize];
-        let drawing = painter.squares(&gpu.output(plan, output)?, canvas, squares);
+        let pixels = drawer.output(session, plan, output, [self.atlas.batch(), field, field])?;
+        let drawing = drawer.painter.squares(&pixels, canvas, squares);
         let drawn = Arc::new(AtomicBool::new(false));
         let done = drawn.clone();
-        gpu.draw(Box::new(move |encoder| {
-            drawing(encoder);
-            done.store(true, Ordering::Release);
-        }));
+        drawer.draw(
+            session,
+            Box::new(move |encoder| {
+                drawing(encoder);
+                done.store(true, Ordering::Release);
+            }),
+        );
         Ok(drawn)
     }
 }

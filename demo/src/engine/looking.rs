@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use beit::Result;
-use beit::tasks::reconstruct::{LookJob, Looked, Score};
+use beit::tasks::reconstruct::{LookJob, Looked, PatchReport, Score};
 
-use super::{Engine, Holder, Loaded, no_gpu};
+use super::saving::Saving;
+use super::{Drawer, Engine, Holder, Loaded};
 use crate::news::{Layer, Seen, Wish};
-use crate::painter::Painter;
 
 /// Guesses listed for a patch.
 const TOP: usize = 8;
@@ -20,6 +20,8 @@ pub(super) enum Looking {
     Networks(Wish, Box<LookJob>),
     /// The pixels are being decoded and drawn; the flag is set when that was submitted.
     Drawing(Arc<Seen>, Arc<AtomicBool>),
+    /// Pictures for a file.
+    Saving(Box<Saving>),
 }
 
 impl Engine {
@@ -30,7 +32,7 @@ impl Engine {
             Some(Looking::Networks(wish, mut job)) => {
                 self.looking = Some(match job.advance(loaded.holder.session(), false)? {
                     None => Looking::Networks(wish, job),
-                    Some(found) => loaded.draw(&self.painter, &wish, &job, found)?,
+                    Some(found) => loaded.draw(&self.drawer, &wish, &job, found)?,
                 });
                 Ok(true)
             }
@@ -42,6 +44,8 @@ impl Engine {
                 }
                 Ok(true)
             }
+            Some(Looking::Saving(saving)) => self.saving(saving),
+            None if self.save.is_some() => self.start_saving(),
             None => {
                 let training = matches!(loaded.holder, Holder::Training(_)) && !self.paused;
                 let due = training && now - self.looked_at >= LOOK_EVERY;
@@ -53,7 +57,8 @@ impl Engine {
                 };
                 (self.looked_at, self.look_again) = (now, false);
                 let mut request = loaded.viewer.request(&wish.picture, wish.mask.to_vec());
-                (request.top, request.attention) = (TOP, wish.attention);
+                (request.top, request.attention) = (TOP, true);
+                (request.rounds, request.sampling) = (wish.rounds, wish.sampling);
                 // A mask of another grid is on its way out: the widgets make a new one for the new networks.
                 if wish.mask.len() != loaded.viewer.grid().0 * loaded.viewer.grid().1 {
                     self.wish = None;
@@ -69,22 +74,29 @@ impl Engine {
 
 impl Loaded {
     /// Decodes what was found and draws it; it counts as seen when that was submitted.
-    fn draw(&mut self, painter: &Painter, wish: &Wish, job: &LookJob, found: Looked) -> Result<Looking> {
-        let filled: Vec<u32> = (found.patches.iter().zip(&found.true_ids))
-            .map(|(p, &id)| if p.masked { p.predicted() } else { id })
-            .collect();
+    fn draw(&mut self, drawer: &Drawer, wish: &Wish, job: &LookJob, found: Looked) -> Result<Looking> {
+        let mut layers = vec![
+            (found.filled(PatchReport::predicted), Layer::Filled),
+            (found.true_ids.clone(), Layer::Ceiling),
+        ];
+        if wish.rounds > 1 {
+            layers.push((found.filled(|p| p.iterated.unwrap_or(0)), Layer::Iterated));
+        }
+        if wish.sampling.is_some() {
+            layers.push((found.filled(|p| p.sampled.unwrap_or(0)), Layer::Sampled));
+        }
         let (plan, output) = self.viewer.decoded();
+        let view = &job.request().token_view;
+        let (height, width) = (view.height, view.width);
+        for (ids, layer) in layers {
+            let session = self.holder.session();
+            self.viewer.run_decode(session, &ids)?;
+            let pixels = drawer.output(session, plan, output, [1, height, width])?;
+            drawer.draw(session, drawer.painter.picture(&pixels, &self.canvases[layer as usize]));
+        }
         let drawn = Arc::new(AtomicBool::new(false));
-        for (ids, layer) in [(&filled, Layer::Filled), (&found.true_ids, Layer::Ceiling)] {
-            self.viewer.run_decode(self.holder.session(), ids)?;
-            let gpu = self.holder.session().as_gpu().ok_or_else(no_gpu)?;
-            let drawing = painter.picture(&gpu.output(plan, output)?, &self.canvases[layer as usize]);
-            gpu.draw(drawing);
-        }
         let done = drawn.clone();
-        if let Some(gpu) = self.holder.session().as_gpu() {
-            gpu.draw(Box::new(move |_| done.store(true, Ordering::Release)));
-        }
+        drawer.draw(self.holder.session(), Box::new(move |_| done.store(true, Ordering::Release)));
         let seen = Seen {
             request: wish.request,
             picture: Arc::new(job.request().patch_view.clone()),
@@ -92,6 +104,8 @@ impl Loaded {
             score: Score::of(&found.patches),
             patches: found.patches,
             attention: found.attention,
+            rounds: wish.rounds,
+            sampling: wish.sampling,
         };
         Ok(Looking::Drawing(Arc::new(seen), drawn))
     }

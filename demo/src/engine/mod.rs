@@ -5,16 +5,20 @@
 
 mod ahead;
 mod codebook;
+mod drawer;
 mod looking;
 mod orders;
+mod saving;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use beit::cpu::CpuSession;
 use beit::data::source::Album;
 use beit::gpu::{Gpu, GpuSession, Standing};
 use beit::graph::PageKind;
 use beit::models::mim::TOKENIZER;
+use beit::ops::Caps;
 use beit::session::Session;
 use beit::tasks::atlas::Atlas;
 use beit::tasks::pretrain::MODEL;
@@ -22,12 +26,13 @@ use beit::tasks::reconstruct::{Viewer, ViewerPlans};
 use beit::train::{LiveTraining, Pair, Trained};
 use beit::{Error, Result};
 
-use crate::news::{Board, ModelFacts, Point, TrainingNews, Wish};
+use crate::news::{Board, Layer, ModelFacts, Point, TrainingNews, Wish};
 use crate::pace::Pace;
-use crate::painter::{Canvas, Painter};
+use crate::painter::Canvas;
 #[cfg(target_arch = "wasm32")]
 use ahead::Ahead;
 use codebook::atlas_grid;
+use drawer::Drawer;
 use looking::Looking;
 
 /// Ids that are decoded at once.
@@ -52,13 +57,15 @@ struct Loaded {
     holder: Holder,
     viewer: Viewer,
     atlas: Atlas,
-    canvases: [Canvas; 3],
+    canvases: [Canvas; Layer::COUNT],
 }
 
 /// See the module text.
 pub(crate) struct Engine {
     gpu: Gpu,
-    painter: Painter,
+    /// The networks are computed on the processor; the device only draws.
+    on_processor: bool,
+    drawer: Drawer,
     board: Arc<Board>,
     pair: Option<Pair>,
     name: String,
@@ -68,6 +75,7 @@ pub(crate) struct Engine {
     loaded: Option<Loaded>,
     wish: Option<Wish>,
     looking: Option<Looking>,
+    save: Option<saving::Order>,
     looked_at: f64,
     look_again: bool,
     want_atlas: bool,
@@ -83,9 +91,10 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    pub(crate) fn new(gpu: Gpu, board: Arc<Board>) -> Engine {
+    pub(crate) fn new(gpu: Gpu, on_processor: bool, board: Arc<Board>) -> Engine {
         Engine {
-            painter: Painter::new(&gpu),
+            drawer: Drawer::new(&gpu),
+            on_processor,
             pace: Pace::new(gpu.is_software()),
             gpu,
             board,
@@ -96,6 +105,7 @@ impl Engine {
             loaded: None,
             wish: None,
             looking: None,
+            save: None,
             looked_at: 0.0,
             look_again: false,
             want_atlas: false,
@@ -122,7 +132,7 @@ impl Engine {
 
     fn failed(&mut self, e: &Error) {
         let broken = self.gpu.check().is_err();
-        (self.looking, self.atlas_batch, self.wish) = (None, None, None);
+        (self.looking, self.atlas_batch, self.wish, self.save) = (None, None, None, None);
         // What is on the device may be half done; the weights on the host are whole.
         self.loaded = None;
         self.curve = Arc::default();
@@ -138,15 +148,28 @@ impl Engine {
         });
     }
 
+    /// What plans must be compiled with.
+    fn caps(&self) -> Caps {
+        if self.on_processor { Caps::cpu() } else { self.gpu.caps() }
+    }
+    /// An empty session where the networks are computed.
+    fn session(&self) -> Box<dyn Session> {
+        if self.on_processor {
+            Box::new(CpuSession::<f32>::new())
+        } else {
+            Box::new(GpuSession::deferred(self.gpu.clone()))
+        }
+    }
+
     /// The plans of looking at networks, beside a training of one of them or alone.
     fn plans(&self, pair: &Pair, trained: Option<Trained>) -> Result<ViewerPlans> {
         let pages = trained.map_or(PageKind::Param, Trained::tokenizer_pages);
-        ViewerPlans::new(&pair.viewed(pages), &self.gpu.caps())
+        ViewerPlans::new(&pair.viewed(pages), &self.caps())
     }
 
     /// Puts networks on the device for looking.
     fn view(&mut self, pair: &Pair, plans: ViewerPlans) -> Result<()> {
-        let mut session: Box<dyn Session> = Box::new(GpuSession::deferred(self.gpu.clone()));
+        let mut session = self.session();
         pair.put(session.as_mut(), MODEL)?;
         pair.put(session.as_mut(), TOKENIZER)?;
         self.hold(Holder::Viewing(session), pair, plans)
@@ -166,10 +189,14 @@ impl Engine {
         let cell = pair.dvae.stride();
         let (h, w) = facts.token_image;
         let picture = [w as u32, h as u32];
+        let atlas_size = [(columns * cell) as u32, (rows * cell) as u32];
+        let painter = &self.drawer.painter;
         let canvases = [
-            self.painter.canvas("beit reconstruction", picture),
-            self.painter.canvas("beit ceiling", picture),
-            self.painter.canvas("beit codebook", [(columns * cell) as u32, (rows * cell) as u32]),
+            painter.canvas("beit reconstruction", picture),
+            painter.canvas("beit ceiling", picture),
+            painter.canvas("beit in rounds", picture),
+            painter.canvas("beit sampled", picture),
+            painter.canvas("beit codebook", atlas_size),
         ];
         let shown = canvases.clone().map(Some);
         self.board.tell(|n| {
@@ -244,8 +271,4 @@ fn facts(pair: &Pair, name: String) -> ModelFacts {
         width: pair.vit.width,
         parameters: (pair.model.parameters(), pair.tokenizer.parameters()),
     }
-}
-
-fn no_gpu() -> Error {
-    Error::device("a session that draws must run on the window's device")
 }

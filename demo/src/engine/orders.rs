@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use beit::data::source::reduced;
 use beit::data::{ImageLimits, Picture, Source, SyntheticSource, decode};
-use beit::gpu::GpuSession;
 use beit::tasks::reconstruct::ViewerPlans;
 use beit::train::{LivePlans, LiveSettings, LiveTraining, Pair, page_bytes};
 use beit::{Error, Result};
@@ -39,7 +38,7 @@ impl Engine {
             Command::Load(pair, name) => self.load(*pair, name),
             Command::BuiltIn => {
                 self.say("loading the built-in model");
-                let pair = built_in::pair(page_bytes(&self.gpu.caps()))?;
+                let pair = built_in::pair(page_bytes(&self.caps()))?;
                 self.load(pair, "built-in model".into())
             }
             Command::Open(path) => self.open(&path),
@@ -72,6 +71,10 @@ impl Engine {
             }
             Command::End(keep) => self.end(keep),
             Command::Save(dir) => self.save(&dir),
+            Command::SavePicture(path, title, from) => {
+                self.save = Some((path, title, from));
+                Ok(())
+            }
         }
     }
 
@@ -82,7 +85,7 @@ impl Engine {
     #[cfg(not(target_arch = "wasm32"))]
     fn open(&mut self, path: &Path) -> Result<()> {
         self.say("loading the model");
-        let pair = Pair::open(path, None, page_bytes(&self.gpu.caps()))?;
+        let pair = Pair::open(path, None, page_bytes(&self.caps()))?;
         self.load(pair, path.display().to_string())
     }
     #[cfg(target_arch = "wasm32")]
@@ -132,7 +135,7 @@ impl Engine {
     fn train(&mut self, settings: LiveSettings, on: TrainOn, now: f64) -> Result<()> {
         let pair = self.pair.as_ref().ok_or_else(nothing_loaded)?;
         self.say("preparing the training");
-        let steps = LivePlans::new(pair, &settings, &self.gpu.caps())?;
+        let steps = LivePlans::new(pair, &settings, &self.caps())?;
         let looks = self.plans(pair, Some(settings.kind))?;
         self.with_kernels(Next::Train(settings, on, Box::new(steps), looks), now)
     }
@@ -151,8 +154,7 @@ impl Engine {
             TrainOn::Scenes => Arc::new(SyntheticSource::new(0, SCENES, SCENE_SIDE)),
             TrainOn::Own => Arc::new(self.album.clone()),
         };
-        let session = Box::new(GpuSession::deferred(self.gpu.clone()));
-        let training = LiveTraining::start(session, &pair, settings, steps, source, None)?;
+        let training = LiveTraining::start(self.session(), &pair, settings, steps, source, None)?;
         self.hold(Holder::Training(Box::new(training)), &pair, looks)?;
         (self.paused, self.curve, self.stepped_at) = (false, Arc::default(), now);
         self.board.tell(|n| n.error = None);

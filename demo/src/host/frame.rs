@@ -34,6 +34,11 @@ impl Beit {
             (self.chosen, self.asked) = (None, false);
         }
         self.follow_picture(context);
+        self.follow_wants();
+        #[cfg(target_arch = "wasm32")]
+        if let Some((name, bytes)) = self.board.take_download() {
+            download(&name, &bytes);
+        }
         self.ask();
         if std::mem::take(&mut self.atlas_wanted) != self.atlas_told {
             self.atlas_told = !self.atlas_told;
@@ -101,6 +106,17 @@ impl Beit {
         self.original = Some((picture.clone(), texture));
     }
 
+    /// What the widgets of the last frame want: more than before is asked for; less, only where looks go on by themselves.
+    fn follow_wants(&mut self) {
+        let (wants, before) = (std::mem::take(&mut self.wants), self.asked_for);
+        let more = wants.rounds.is_some() && wants.rounds != before.rounds
+            || wants.sampling.is_some() && wants.sampling != before.sampling;
+        if more || wants != before && self.news.training.is_some() {
+            self.asked = false;
+        }
+        self.asked_for = wants;
+    }
+
     /// Asks for a reconstruction if picture or mask changed.
     fn ask(&mut self) {
         let Some(picture) = self.picture.clone().filter(|_| !self.asked && self.mask.contains(&true)) else {
@@ -109,6 +125,14 @@ impl Beit {
         self.request += 1;
         self.asked = true;
         let mask: Arc<[bool]> = self.mask.clone().into();
-        self.order(Command::Look(Wish { request: self.request, picture, mask, attention: true }));
+        let (rounds, sampling) = (self.asked_for.rounds.unwrap_or(1), self.asked_for.sampling);
+        self.order(Command::Look(Wish { request: self.request, picture, mask, rounds, sampling }));
     }
+}
+
+#[cfg(target_arch = "wasm32")]
+#[wasm_bindgen::prelude::wasm_bindgen(module = "/src/host/download.js")]
+extern "C" {
+    /// Gives a file to the visitor.
+    fn download(name: &str, bytes: &[u8]);
 }

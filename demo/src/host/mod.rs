@@ -14,13 +14,35 @@ use std::sync::mpsc::{Sender, channel};
 use beit::data::{MaskKind, MaskSpec, Picture, generate};
 use beit::gpu::Gpu;
 use beit::rng::{Key, Stream};
+use beit::tasks::reconstruct::Sampling;
 use beit::train::{LiveSettings, Pair};
 use egui::epaint::mutex::RwLock;
 use egui::{TextureHandle, TextureId};
 use egui_wgpu::{RenderState, Renderer};
 
 use crate::engine::Engine;
-use crate::news::{Board, Command, ModelFacts, News, Seen, TrainOn, TrainingNews};
+use crate::news::{Board, Command, Layer, ModelFacts, News, Seen, TrainOn, TrainingNews};
+
+/// Where the networks are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compute {
+    /// On the host's device, unless it is a software adapter and there are threads: then on the processor without it.
+    /// A software adapter holds up the window's frames while it computes, and takes several times as long.
+    #[default]
+    Auto,
+    /// On the host's device.
+    Device,
+    /// On the processor, on a thread; in a browser, in the window's frames.
+    Processor,
+}
+
+/// What the widgets of a frame ask the networks for beyond the most probable tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Wants {
+    /// Rounds of iterative decoding.
+    rounds: Option<usize>,
+    sampling: Option<Sampling>,
+}
 
 /// Networks on the host's device, the picture that is looked at, and what the widgets share: mask and chosen patch.
 ///
@@ -37,7 +59,7 @@ pub struct Beit {
     unusable: Option<String>,
     device: Option<wgpu::Device>,
     renderer: Option<Arc<RwLock<Renderer>>>,
-    textures: [Option<TextureId>; 3],
+    textures: [Option<TextureId>; Layer::COUNT],
     shown_generation: u64,
     frame: Option<u64>,
     picture: Option<Arc<Picture>>,
@@ -51,6 +73,10 @@ pub struct Beit {
     /// A widget showed the codebook in this frame.
     atlas_wanted: bool,
     atlas_told: bool,
+    /// What this frame's widgets want, and what was asked for last.
+    wants: Wants,
+    asked_for: Wants,
+    computes_on: String,
     seed: u64,
 }
 
@@ -58,23 +84,38 @@ impl Beit {
     /// On the device of an eframe window, with the built-in model. Without a render state (eframe on glow) or without
     /// compute shaders every widget says so instead of working.
     pub fn on(state: Option<&RenderState>) -> Beit {
+        Beit::on_with(state, Compute::Auto)
+    }
+
+    /// As [`Beit::on`], with a choice of where the networks are computed.
+    pub fn on_with(state: Option<&RenderState>, compute: Compute) -> Beit {
         let Some(state) = state else {
             return Beit::unusable("this window is not drawn with wgpu, so there is no device to compute on");
         };
-        let mut beit = Beit::from_wgpu(&state.adapter, &state.device, &state.queue);
+        let mut beit = Beit::from_wgpu_with(&state.adapter, &state.device, &state.queue, compute);
         beit.renderer = Some(state.renderer.clone());
         beit
     }
 
     /// On plain wgpu handles, with the built-in model; call [`Beit::register`] once a frame before the widgets.
     pub fn from_wgpu(adapter: &wgpu::Adapter, device: &wgpu::Device, queue: &wgpu::Queue) -> Beit {
+        Beit::from_wgpu_with(adapter, device, queue, Compute::Auto)
+    }
+
+    /// As [`Beit::from_wgpu`], with a choice of where the networks are computed.
+    pub fn from_wgpu_with(
+        adapter: &wgpu::Adapter,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        compute: Compute,
+    ) -> Beit {
         let flags = adapter.get_downlevel_capabilities().flags;
         if !flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS) {
             let name = adapter.get_info().name;
             return Beit::unusable(&format!("{name} has no compute shaders here (a WebGL window has none)"));
         }
         match Gpu::from_wgpu(adapter, device.clone(), queue.clone()) {
-            Ok(gpu) => Beit::with_gpu(gpu, device.clone()),
+            Ok(gpu) => Beit::with_gpu(gpu, device.clone(), compute),
             Err(e) => Beit::unusable(&e.to_string()),
         }
     }
@@ -95,7 +136,7 @@ impl Beit {
             unusable: None,
             device,
             renderer: None,
-            textures: [None; 3],
+            textures: [None; Layer::COUNT],
             shown_generation: 0,
             frame: None,
             picture: None,
@@ -107,17 +148,33 @@ impl Beit {
             chosen: None,
             atlas_wanted: false,
             atlas_told: false,
+            wants: Wants::default(),
+            asked_for: Wants::default(),
+            computes_on: String::new(),
             seed: 0,
         }
     }
 
-    fn with_gpu(gpu: Gpu, device: wgpu::Device) -> Beit {
+    fn with_gpu(gpu: Gpu, device: wgpu::Device, compute: Compute) -> Beit {
         let (commands, orders) = channel();
         let mut beit = Beit::bare(commands, Some(device));
+        let on_processor = match compute {
+            Compute::Auto => gpu.is_software() && !cfg!(target_arch = "wasm32"),
+            Compute::Device => false,
+            Compute::Processor => true,
+        };
+        let name = gpu.info().name.clone();
+        beit.computes_on = match (on_processor, gpu.is_software()) {
+            (true, true) => format!("computed on the processor ({name} is a software adapter)"),
+            (true, false) => "computed on the processor".into(),
+            (false, true) if name.is_empty() => "computed by a software adapter".into(),
+            (false, true) => format!("computed by a software adapter: {name}"),
+            (false, false) => name,
+        };
         #[cfg(not(target_arch = "wasm32"))]
         {
             let board = beit.board.clone();
-            let work = move || thread::work(Engine::new(gpu, board.clone()), &board, &orders);
+            let work = move || thread::work(Engine::new(gpu, on_processor, board.clone()), &board, &orders);
             let thread = std::thread::Builder::new().name("beit".into()).spawn(work);
             if let Err(e) = thread {
                 beit.unusable = Some(format!("no thread could be started: {e}"));
@@ -125,7 +182,7 @@ impl Beit {
         }
         #[cfg(target_arch = "wasm32")]
         {
-            beit.engine = Some((Engine::new(gpu, beit.board.clone()), orders));
+            beit.engine = Some((Engine::new(gpu, on_processor, beit.board.clone()), orders));
         }
         beit.show_scene(0);
         beit.order(Command::BuiltIn);
@@ -196,6 +253,17 @@ impl Beit {
         self.order(Command::Save(dir.into()));
     }
 
+    /// Writes what is looked at as a sheet of pictures (PNG): the original, what the model saw, predictions, maps. A page
+    /// gives it to the visitor as a download of that name.
+    pub fn save_picture(&mut self, path: impl Into<PathBuf>) {
+        let (title, from) = (self.picture_name.clone(), self.chosen_patch());
+        self.order(Command::SavePicture(path.into(), title, from));
+    }
+
+    /// Where the networks are computed, in words.
+    pub fn computes_on(&self) -> &str {
+        &self.computes_on
+    }
     /// The loaded networks.
     pub fn model(&self) -> Option<&ModelFacts> {
         self.news.model.as_deref()
@@ -271,6 +339,14 @@ impl Beit {
     }
     pub(crate) fn want_atlas(&mut self) {
         self.atlas_wanted = true;
+    }
+    /// A widget of this frame shows iterative decoding in so many rounds.
+    pub(crate) fn want_rounds(&mut self, rounds: usize) {
+        self.wants.rounds = Some(rounds);
+    }
+    /// A widget of this frame shows tokens drawn at a temperature.
+    pub(crate) fn want_sampling(&mut self, sampling: Sampling) {
+        self.wants.sampling = Some(sampling);
     }
 
     /// Reads dropped files, which a browser gives only later: the first is looked at, all may be trained on.

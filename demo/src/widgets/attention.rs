@@ -96,20 +96,23 @@ fn attention(maps: &AttentionMaps, choice: Choice, patch: usize) -> Vec<f32> {
 
 fn blocks(ui: &mut Ui, choice: &mut Choice, depth: usize, heads: usize) {
     let name = choice.block.map_or("all blocks".to_string(), |b| format!("block {}", b + 1));
-    ComboBox::from_id_salt("block").selected_text(name).show_ui(ui, |ui| {
+    let block = ComboBox::from_id_salt("block").selected_text(name).show_ui(ui, |ui| {
         ui.selectable_value(&mut choice.block, None, "all blocks (rollout)");
         for b in 0..depth {
             ui.selectable_value(&mut choice.block, Some(b), format!("block {}", b + 1));
         }
     });
+    block.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, "Block"));
     ui.add_enabled_ui(choice.block.is_some(), |ui| {
         let name = choice.head.filter(|_| choice.block.is_some());
         let name = name.map_or("mean of heads".to_string(), |h| format!("head {}", h + 1));
-        ComboBox::from_id_salt("head").selected_text(name).show_ui(ui, |ui| {
+        let head = ComboBox::from_id_salt("head").selected_text(name).show_ui(ui, |ui| {
             ui.selectable_value(&mut choice.head, None, "mean of heads");
             for h in 0..heads {
                 ui.selectable_value(&mut choice.head, Some(h), format!("head {}", h + 1));
             }
         });
+        let enabled = ui.is_enabled();
+        head.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, enabled, "Head"));
     });
 }

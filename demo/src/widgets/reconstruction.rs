@@ -1,6 +1,7 @@
 //! What the model fills in: the visible patches of the picture and, in the hidden ones, the decoded prediction.
 
-use egui::{Response, RichText, Role, Sense, Ui, WidgetInfo};
+use beit::tasks::reconstruct::Sampling;
+use egui::{Response, RichText, Role, Sense, Slider, Ui, WidgetInfo};
 
 use super::{CHOSEN, MOST, not_ready, percent, waiting};
 use crate::Beit;
@@ -13,6 +14,10 @@ pub enum Layer {
     /// Visible patches, and the most probable tokens decoded in the hidden ones.
     #[default]
     Reconstruction,
+    /// The same in several rounds: the surest tokens first, then the model looks again.
+    Steps,
+    /// The same with tokens drawn from the predicted distribution.
+    Sampled,
     /// Everything from tokens: the tokenizer's in visible patches, predicted ones in hidden patches.
     Tokens,
     /// The tokenizer's own reconstruction, which no prediction can beat.
@@ -25,12 +30,21 @@ pub enum Layer {
 
 impl Layer {
     /// All of them, in the order of the buttons.
-    pub const ALL: [Layer; 5] =
-        [Layer::Reconstruction, Layer::Tokens, Layer::Best, Layer::Confidence, Layer::Entropy];
+    pub const ALL: [Layer; 7] = [
+        Layer::Reconstruction,
+        Layer::Steps,
+        Layer::Sampled,
+        Layer::Tokens,
+        Layer::Best,
+        Layer::Confidence,
+        Layer::Entropy,
+    ];
     /// A word or two for a button.
     pub fn name(self) -> &'static str {
         match self {
             Layer::Reconstruction => "Filled in",
+            Layer::Steps => "Step by step",
+            Layer::Sampled => "Drawn at random",
             Layer::Tokens => "All from tokens",
             Layer::Best => "Tokenizer's best",
             Layer::Confidence => "Confidence",
@@ -42,11 +56,35 @@ impl Layer {
             Layer::Reconstruction => {
                 "visible patches, and the most probable tokens decoded in the hidden ones"
             }
+            Layer::Steps => "the surest patches are filled in first, then the model looks again",
+            Layer::Sampled => "tokens drawn from the predicted distribution",
             Layer::Tokens => "the tokenizer's tokens where the model sees, predicted ones where it does not",
             Layer::Best => "what the tokenizer itself keeps of the picture: no prediction can beat it",
             Layer::Confidence => "probability of the first guess: dark 0, pale 1",
             Layer::Entropy => "how undecided the model is: dark sure, pale no idea",
         }
+    }
+}
+
+/// Seconds that a round is shown when they are played.
+const ROUND: f64 = 0.4;
+
+/// What the controls are set to.
+#[derive(Debug, Clone, Copy)]
+struct Kept {
+    layer: Layer,
+    /// Rounds of iterative decoding, and how many of them are shown.
+    rounds: usize,
+    shown: usize,
+    /// When playing began.
+    playing: Option<f64>,
+    sampling: Sampling,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        let sampling = Sampling { temperature: 1.0, seed: 0 };
+        Kept { layer: Layer::default(), rounds: 8, shown: 8, playing: None, sampling }
     }
 }
 
@@ -89,8 +127,13 @@ impl<'a> ReconstructionView<'a> {
             return ui.label("");
         };
         let id = ui.scope_id().with("layer");
-        let kept = ui.data(|d| d.get_temp::<Layer>(id)).unwrap_or_default();
-        let mut layer = self.layer.unwrap_or(kept);
+        let mut kept = ui.data(|d| d.get_temp::<Kept>(id)).unwrap_or_default();
+        let layer = self.layer.unwrap_or(kept.layer);
+        match layer {
+            Layer::Steps => self.beit.want_rounds(kept.rounds),
+            Layer::Sampled => self.beit.want_sampling(kept.sampling),
+            _ => {}
+        }
         let (rect, response) = ui.allocate_exact_size(picture_size(ui, image, self.width), Sense::click());
         let field = Field { rect, rows, columns };
         let clicked = response.clicked().then(|| response.interact_pointer_pos()).flatten();
@@ -102,7 +145,8 @@ impl<'a> ReconstructionView<'a> {
             None => format!("{}: not there yet", layer.name()),
         };
         response.widget_info(|| WidgetInfo::labeled(Role::Image, true, &label));
-        self.paint(ui, &field, layer);
+        play(ui, &mut kept);
+        self.paint(ui, &field, layer, kept.shown);
         let response = match response.hover_pos().and_then(|at| field.patch_at(at)) {
             Some(patch) => self.explain(response, patch),
             None => response,
@@ -110,20 +154,39 @@ impl<'a> ReconstructionView<'a> {
         if self.layer.is_none() {
             ui.horizontal_wrapped(|ui| {
                 for l in Layer::ALL {
-                    ui.selectable_value(&mut layer, l, l.name()).on_hover_text(l.explanation());
+                    let button = ui.selectable_value(&mut kept.layer, l, l.name());
+                    if button.on_hover_text(l.explanation()).clicked() {
+                        // What it needs is asked for in the next frame.
+                        ui.ctx().request_repaint();
+                    }
                 }
             });
-            ui.data_mut(|d| d.insert_temp(id, layer));
         }
+        match layer {
+            Layer::Steps => rounds(ui, &mut kept),
+            Layer::Sampled => sampling(ui, &mut kept.sampling),
+            _ => {}
+        }
+        ui.data_mut(|d| d.insert_temp(id, kept));
         if self.figures {
             figures(self.beit, ui);
         }
         response
     }
 
-    fn paint(&self, ui: &Ui, field: &Field, layer: Layer) {
+    /// The texture of a layer; that of the most probable tokens until the networks have answered for another one.
+    fn filled(&self, layer: Layer) -> Option<egui::TextureId> {
+        let seen = self.beit.seen()?;
+        self.beit.texture(match layer {
+            Layer::Steps if seen.rounds > 1 => Canvas::Iterated,
+            Layer::Sampled if seen.sampling.is_some() => Canvas::Sampled,
+            _ => Canvas::Filled,
+        })
+    }
+
+    fn paint(&self, ui: &Ui, field: &Field, layer: Layer, rounds: usize) {
         let painter = ui.painter_at(field.rect.expand(3.0));
-        let (filled, best) = (self.beit.texture(Canvas::Filled), self.beit.texture(Canvas::Ceiling));
+        let (filled, best) = (self.filled(layer), self.beit.texture(Canvas::Ceiling));
         let (Some(original), Some(filled), Some(best), Some(seen)) =
             (self.beit.original(), filled, best, self.beit.seen())
         else {
@@ -143,6 +206,11 @@ impl<'a> ReconstructionView<'a> {
         match layer {
             Layer::Confidence => field.heat(&painter, 0.86, |p| hidden(p).map(|r| r.confidence())),
             Layer::Entropy => field.heat(&painter, 0.86, |p| hidden(p).map(|r| r.entropy / most)),
+            Layer::Steps => {
+                let later = |p: &beit::tasks::reconstruct::PatchReport| p.round.is_some_and(|r| r > rounds);
+                let still: Vec<bool> = seen.patches.iter().map(later).collect();
+                field.hidden(&painter, &still, 0.93);
+            }
             _ => {}
         }
         if let Some(patch) = self.beit.chosen_patch() {
@@ -168,6 +236,48 @@ impl<'a> ReconstructionView<'a> {
         };
         response.on_hover_text(text)
     }
+}
+
+/// Shows one round after the other, if that is asked for.
+fn play(ui: &Ui, kept: &mut Kept) {
+    let Some(since) = kept.playing else { return };
+    kept.shown = ((ui.input(|i| i.time) - since) / ROUND) as usize;
+    if kept.shown >= kept.rounds {
+        (kept.shown, kept.playing) = (kept.rounds, None);
+    }
+    ui.ctx().request_repaint_after(std::time::Duration::from_secs_f64(ROUND / 2.0));
+}
+
+/// Controls of iterative decoding.
+fn rounds(ui: &mut Ui, kept: &mut Kept) {
+    ui.horizontal_wrapped(|ui| {
+        let all = kept.shown == kept.rounds;
+        if ui.add(Slider::new(&mut kept.rounds, 2..=12).text("rounds")).changed() {
+            kept.shown = if all { kept.rounds } else { kept.shown.min(kept.rounds) };
+            ui.ctx().request_repaint();
+        }
+        if ui.add(Slider::new(&mut kept.shown, 0..=kept.rounds).text("shown")).changed() {
+            kept.playing = None;
+        }
+        if ui.button("Play").on_hover_text("one round after the other").clicked() {
+            (kept.shown, kept.playing) = (0, Some(ui.input(|i| i.time)));
+        }
+    });
+}
+
+/// Controls of drawing at random.
+fn sampling(ui: &mut Ui, s: &mut Sampling) {
+    ui.horizontal_wrapped(|ui| {
+        let temperature = Slider::new(&mut s.temperature, 0.2..=2.0).step_by(0.1).text("temperature");
+        let hint = "below 1 nearer to the most probable, above 1 wilder";
+        let mut changed = ui.add(temperature).on_hover_text(hint).changed();
+        if ui.button("Draw again").clicked() {
+            (s.seed, changed) = (s.seed + 1, true);
+        }
+        if changed {
+            ui.ctx().request_repaint();
+        }
+    });
 }
 
 /// The figures of the last answer in a line.

@@ -223,21 +223,24 @@ fn settings(ui: &mut Ui, w: &mut Wanted, own: usize) {
         ui.label("from");
         ui.selectable_value(&mut w.settings.fresh, true, "scratch");
         ui.selectable_value(&mut w.settings.fresh, false, "where it stands");
-        ui.label("on");
+        let label = ui.label("on");
         let name = |on| match on {
             TrainOn::Scenes => "built-in scenes".to_string(),
             TrainOn::Own => format!("your pictures ({own})"),
         };
-        ComboBox::from_id_salt("on").selected_text(name(w.on)).show_ui(ui, |ui| {
+        let combo = ComboBox::from_id_salt("on").selected_text(name(w.on)).show_ui(ui, |ui| {
             for on in [TrainOn::Scenes, TrainOn::Own] {
                 ui.selectable_value(&mut w.on, on, name(on));
             }
         });
+        combo.response.labelled_by(label.id);
     });
     ui.horizontal_wrapped(|ui| {
         let steps = ui.add(DragValue::new(&mut w.settings.steps).range(1..=100_000).speed(5));
-        ui.label("updates of").labelled_by(steps.id);
+        let label = ui.label("updates of");
+        steps.labelled_by(label.id);
         let batch = ui.add(DragValue::new(&mut w.settings.batch).range(1..=256));
-        ui.label("pictures").labelled_by(batch.id);
+        let label = ui.label("pictures");
+        batch.labelled_by(label.id);
     });
 }

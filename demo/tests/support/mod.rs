@@ -9,7 +9,7 @@ use beit_egui::beit::tasks::reconstruct::{Shown as Pictures, Viewer};
 use beit_egui::egui::Ui;
 use beit_egui::egui_wgpu::RenderState;
 use beit_egui::{
-    AttentionOverlay, Beit, CodebookAtlas, MaskEditor, ReconstructionView, Seen, TokenInspector,
+    AttentionOverlay, Beit, CodebookAtlas, Compute, MaskEditor, ReconstructionView, Seen, TokenInspector,
     TrainingMonitor, View,
 };
 use egui_kittest::Harness;
@@ -74,7 +74,12 @@ pub fn device() -> Option<RenderState> {
 }
 
 pub fn window(state: &RenderState, size: [f32; 2]) -> Window {
-    let (beit, render) = (Beit::on(Some(state)), state.clone());
+    window_on(state, size, Compute::Device)
+}
+
+/// The same with a choice of where the networks are computed.
+pub fn window_on(state: &RenderState, size: [f32; 2], compute: Compute) -> Window {
+    let (beit, render) = (Beit::on_with(Some(state), compute), state.clone());
     let state = State { beit, show: Shown::Mask, layer: None };
     Harness::builder()
         .with_size(size)
