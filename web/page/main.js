@@ -61,6 +61,9 @@ const guarded = (work) => async (...args) => {
   }
 };
 
+/** Another task's turn. */
+const turn = () => new Promise((resolve) => setTimeout(resolve));
+
 // ---- looking
 
 let busy = false;
@@ -351,17 +354,21 @@ async function start() {
     return;
   }
   remote = new Remote();
+  const files = builtIn();
   remote.addEventListener("lost", () => say("The graphics device was lost. Opening it again."));
   remote.addEventListener("recovered", ({ detail }) => {
     root.dataset.recovered = Number(root.dataset.recovered ?? 0) + 1;
     root.dataset.from = detail.step;
     say(detail.step >= 0 ? `The graphics device was lost and is back. Training goes on from update ${detail.step}.` : "The graphics device was lost and is back.");
   });
+  // The parts of the page are made in tasks of their own, so that none takes long.
+  await turn();
   attention = new Attention(remote, boards.out, guarded(() => found && attention.draw()));
   inspector = new Inspector(remote);
+  await turn();
   trainer = new Trainer(remote, { say, trouble, look, showView, changed: () => inspector.forget() });
+  await turn();
   wire();
-  const files = builtIn();
   const device = await remote.call("open");
   picture = await remote.call("scene", scene, 128);
   showPlain();

@@ -52,6 +52,17 @@ pub struct Chromium {
     pub asked: Vec<String>,
     /// Messages of the page's console that are errors, and exceptions.
     pub errors: Vec<String>,
+    /// Events of a trace, and whether all of them are here.
+    trace: (Vec<Value>, bool),
+}
+
+/// A task of a page's own thread, in milliseconds. On a busy machine the clock says little: the thread also waits for a turn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Task {
+    /// On the processor.
+    pub cpu: f64,
+    /// By the clock.
+    pub wall: f64,
 }
 
 impl Chromium {
@@ -116,6 +127,7 @@ impl Chromium {
             foreign,
             asked: vec![],
             errors: vec![],
+            trace: (vec![], false),
         };
         let target = browser.call("Target.createTarget", json!({"url": "about:blank"}));
         let attach = json!({"targetId": target["targetId"], "flatten": true});
@@ -136,7 +148,8 @@ impl Chromium {
         self.next += 1;
         let id = self.next;
         let mut message = json!({"id": id, "method": method, "params": params});
-        if !self.session.is_empty() && !method.starts_with("Target.") && !method.starts_with("Browser.") {
+        let of_the_browser = ["Target.", "Browser.", "Tracing."].iter().any(|d| method.starts_with(d));
+        if !self.session.is_empty() && !of_the_browser {
             message["sessionId"] = json!(self.session);
         }
         self.socket.send(Message::text(message.to_string())).expect("the browser listens");
@@ -158,6 +171,10 @@ impl Chromium {
     fn note(&mut self, event: &Value) {
         let params = &event["params"];
         match event["method"].as_str() {
+            Some("Tracing.dataCollected") => {
+                self.trace.0.extend(params["value"].as_array().into_iter().flatten().cloned());
+            }
+            Some("Tracing.tracingComplete") => self.trace.1 = true,
             Some("Runtime.exceptionThrown") => self.errors.push(params["exceptionDetails"].to_string()),
             Some("Runtime.consoleAPICalled") if params["type"] == "error" => {
                 self.errors.push(params["args"].to_string());
@@ -171,6 +188,33 @@ impl Chromium {
             }
             _ => {}
         }
+    }
+
+    /// Begins to write down the tasks of all threads.
+    pub fn trace_tasks(&mut self) {
+        self.trace = (vec![], false);
+        let config = json!({"includedCategories": ["toplevel", "blink.user_timing"]});
+        self.call("Tracing.start", json!({"transferMode": "ReportEvents", "traceConfig": config}));
+    }
+
+    /// The tasks of the page's own thread since [`Chromium::trace_tasks`], those that took most of the processor first. The
+    /// browser has pages of its own, which do not count; a mark tells which thread is ours.
+    pub fn traced_tasks(&mut self) -> Vec<Task> {
+        self.value("(performance.mark('thread of the page'), 1)");
+        self.call("Tracing.end", json!({}));
+        while !self.trace.1 {
+            let Message::Text(text) = self.socket.read().expect("the browser answers") else { continue };
+            self.note(&serde_json::from_str(&text).unwrap());
+        }
+        let events = std::mem::take(&mut self.trace.0);
+        let thread = |e: &Value| (e["pid"].as_u64(), e["tid"].as_u64());
+        let ours = events.iter().find(|e| e["name"] == "thread of the page").map(thread);
+        let tasks = events.iter().filter(|e| e["name"] == "ThreadControllerImpl::RunTask");
+        let ms = |e: &Value, key: &str| e[key].as_f64().map(|us| us / 1000.0);
+        let task = |e: &Value| Some(Task { cpu: ms(e, "tdur")?, wall: ms(e, "dur")? });
+        let mut all: Vec<Task> = tasks.filter(|e| Some(thread(e)) == ours).filter_map(task).collect();
+        all.sort_by(|a, b| b.cpu.total_cmp(&a.cpu));
+        all
     }
 
     /// Opens a page and waits until it is loaded.
