@@ -108,9 +108,8 @@ impl Beit {
 
     /// What the widgets of the last frame want: more than before is asked for; less, only where looks go on by themselves.
     fn follow_wants(&mut self) {
+        let more = self.wants_more();
         let (wants, before) = (std::mem::take(&mut self.wants), self.asked_for);
-        let more = wants.rounds.is_some() && wants.rounds != before.rounds
-            || wants.sampling.is_some() && wants.sampling != before.sampling;
         if more || wants != before && self.news.training.is_some() {
             self.asked = false;
         }

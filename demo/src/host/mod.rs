@@ -344,6 +344,12 @@ impl Beit {
     pub(crate) fn want_rounds(&mut self, rounds: usize) {
         self.wants.rounds = Some(rounds);
     }
+    /// Whether this frame's widgets want what was not asked for yet; the next frame does that.
+    pub(crate) fn wants_more(&self) -> bool {
+        let (wants, before) = (&self.wants, &self.asked_for);
+        wants.rounds.is_some() && wants.rounds != before.rounds
+            || wants.sampling.is_some() && wants.sampling != before.sampling
+    }
     /// A widget of this frame shows tokens drawn at a temperature.
     pub(crate) fn want_sampling(&mut self, sampling: Sampling) {
         self.wants.sampling = Some(sampling);

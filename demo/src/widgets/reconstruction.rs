@@ -134,6 +134,9 @@ impl<'a> ReconstructionView<'a> {
             Layer::Sampled => self.beit.want_sampling(kept.sampling),
             _ => {}
         }
+        if self.beit.wants_more() {
+            ui.ctx().request_repaint();
+        }
         let (rect, response) = ui.allocate_exact_size(picture_size(ui, image, self.width), Sense::click());
         let field = Field { rect, rows, columns };
         let clicked = response.clicked().then(|| response.interact_pointer_pos()).flatten();
