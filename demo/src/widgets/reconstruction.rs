@@ -69,6 +69,9 @@ impl Layer {
 /// Seconds that a round is shown when they are played.
 const ROUND: f64 = 0.4;
 
+/// Points of a slider, so that it fits the narrowest card with its number and word.
+const NARROW: f32 = 110.0;
+
 /// What the controls are set to.
 #[derive(Debug, Clone, Copy)]
 struct Kept {
@@ -166,8 +169,8 @@ impl<'a> ReconstructionView<'a> {
             });
         }
         match layer {
-            Layer::Steps => rounds(ui, &mut kept),
-            Layer::Sampled => sampling(ui, &mut kept.sampling),
+            Layer::Steps => drop(ui.scope(|ui| rounds(ui, &mut kept))),
+            Layer::Sampled => drop(ui.scope(|ui| sampling(ui, &mut kept.sampling))),
             _ => {}
         }
         ui.data_mut(|d| d.insert_temp(id, kept));
@@ -251,17 +254,18 @@ fn play(ui: &Ui, kept: &mut Kept) {
     ui.ctx().request_repaint_after(std::time::Duration::from_secs_f64(ROUND / 2.0));
 }
 
-/// Controls of iterative decoding.
+/// Controls of iterative decoding, below each other: sliders do not wrap.
 fn rounds(ui: &mut Ui, kept: &mut Kept) {
-    ui.horizontal_wrapped(|ui| {
-        let all = kept.shown == kept.rounds;
-        if ui.add(Slider::new(&mut kept.rounds, 2..=12).text("rounds")).changed() {
-            kept.shown = if all { kept.rounds } else { kept.shown.min(kept.rounds) };
-            ui.ctx().request_repaint();
-        }
-        if ui.add(Slider::new(&mut kept.shown, 0..=kept.rounds).text("shown")).changed() {
-            kept.playing = None;
-        }
+    ui.spacing_mut().slider_width = NARROW;
+    let all = kept.shown == kept.rounds;
+    if ui.add(Slider::new(&mut kept.rounds, 2..=12).text("rounds")).changed() {
+        kept.shown = if all { kept.rounds } else { kept.shown.min(kept.rounds) };
+        ui.ctx().request_repaint();
+    }
+    if ui.add(Slider::new(&mut kept.shown, 0..=kept.rounds).text("shown")).changed() {
+        kept.playing = None;
+    }
+    ui.horizontal(|ui| {
         if ui.button("Play").on_hover_text("one round after the other").clicked() {
             (kept.shown, kept.playing) = (0, Some(ui.input(|i| i.time)));
         }
@@ -270,17 +274,18 @@ fn rounds(ui: &mut Ui, kept: &mut Kept) {
 
 /// Controls of drawing at random.
 fn sampling(ui: &mut Ui, s: &mut Sampling) {
-    ui.horizontal_wrapped(|ui| {
-        let temperature = Slider::new(&mut s.temperature, 0.2..=2.0).step_by(0.1).text("temperature");
-        let hint = "below 1 nearer to the most probable, above 1 wilder";
-        let mut changed = ui.add(temperature).on_hover_text(hint).changed();
+    ui.spacing_mut().slider_width = NARROW;
+    let temperature = Slider::new(&mut s.temperature, 0.2..=2.0).step_by(0.1).text("temperature");
+    let hint = "below 1 nearer to the most probable, above 1 wilder";
+    let mut changed = ui.add(temperature).on_hover_text(hint).changed();
+    ui.horizontal(|ui| {
         if ui.button("Draw again").clicked() {
             (s.seed, changed) = (s.seed + 1, true);
         }
-        if changed {
-            ui.ctx().request_repaint();
-        }
     });
+    if changed {
+        ui.ctx().request_repaint();
+    }
 }
 
 /// The figures of the last answer in a line.
