@@ -236,73 +236,32 @@ fn digits_reach_95_percent() {
     assert!(last["val_acc1"].as_f64().unwrap() >= 0.95, "{last}");
 }
 
-/// A short pre-training on the digits, then 20 labels a class; beside it the same fine-tuning from scratch. At this
-/// scale pre-training has not been seen to help (docs/finetune.md): the test shows both numbers and only holds them
-/// against guessing.
+/// A few minutes of pre-training on the digits, then 20 labels a class; beside it the same fine-tuning from scratch, for
+/// three draws of the labels. Pre-training must be worth its while on average (docs/finetune.md has the numbers).
 #[test]
-#[ignore = "several minutes: cargo test --test finetune short_pretraining -- --ignored --nocapture"]
+#[ignore = "ten minutes of processor time: cargo test --test finetune short_pretraining -- --ignored --nocapture"]
 fn short_pretraining_beside_none() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path();
     let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/digits/digits.tar");
-    let digits = digits.to_str().unwrap();
-    ok(&beit(
-        dir,
-        &[
-            "pretrain",
-            "--adapter",
-            "cpu",
-            "--data",
-            digits,
-            "--no-flip",
-            "--jitter",
-            "0",
-            "--tokenizer-steps",
-            "300",
-            "--steps",
-            "300",
-            "--eval-every",
-            "300",
-            "--out",
-            "pre",
-        ],
-    ));
-    let top1 = |model: &str, decay: &str| {
-        let out = format!("from-{model}");
-        ok(&beit(
-            dir,
-            &[
-                "finetune",
-                "classify",
-                "--adapter",
-                "cpu",
-                "--model",
-                model,
-                "--data",
-                digits,
-                "--no-flip",
-                "--crop-pct",
-                "1",
-                "--min-scale",
-                "0.6",
-                "--steps",
-                "300",
-                "--lr",
-                "3e-3",
-                "--labels-per-class",
-                "20",
-                "--layer-decay",
-                decay,
-                "--eval-every",
-                "300",
-                "--out",
-                &out,
-            ],
-        ));
+    let data = ["--adapter", "cpu", "--data", digits.to_str().unwrap(), "--no-flip"];
+    let pretrain = ["--jitter", "0", "--eval-every", "2400", "--out", "pre"];
+    ok(&beit(dir, &[&["pretrain"], &data[..], &pretrain[..]].concat()));
+    let few = ["--crop-pct", "1", "--min-scale", "0.6", "--labels-per-class", "20", "--lr", "3e-3"];
+    let brief = ["--steps", "300", "--eval-every", "300"];
+    let top1 = |model: &str, decay: &str, seed: &str| {
+        let out = format!("from-{model}-{seed}");
+        let start = ["--model", model, "--layer-decay", decay, "--seed", seed, "--out", &out];
+        let finetune = ["finetune", "classify"];
+        ok(&beit(dir, &[&finetune[..], &data[..], &few[..], &brief[..], &start[..]].concat()));
         let last = metrics(&dir.join(&out)).into_iter().rev().find_map(|r| r.get("val_acc1")?.as_f64());
         last.unwrap()
     };
-    let (with, without) = (top1("pre", "0.8"), top1("scratch", "1"));
-    println!("20 labels a class: top-1 {with:.3} from pre-training, {without:.3} from scratch");
-    assert!(with > 0.5 && without > 0.5, "{with} and {without}: ten classes, guessing gives 0.1");
+    let mean = |model: &str, decay: &str| {
+        let found = ["0", "1", "2"].map(|seed| top1(model, decay, seed));
+        println!("20 labels a class, {model}: top-1 {found:.3?}");
+        found.iter().sum::<f64>() / 3.0
+    };
+    let (with, without) = (mean("pre", "0.8"), mean("scratch", "1"));
+    assert!(with > without, "{with:.3} after pre-training, {without:.3} from scratch");
 }
