@@ -153,6 +153,7 @@ fn looking_painting_and_files() {
     c.wait("document.getElementById('status').textContent === 'mine.png is shown.'", 30);
     assert_ne!(shown(c, "board-in"), before);
     and_look(c, |c| c.upload("#choose", &[&fixture("exif6_120x83.jpg")]));
+    c.wait("document.getElementById('status').textContent === 'exif6_120x83.jpg is shown.'", 30);
     hostile(c);
     and_look(c, |c| click(c, "#next"));
     assert!(c.errors.is_empty(), "{:?}", c.errors);
