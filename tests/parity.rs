@@ -195,11 +195,10 @@ fn training_in_half_precision() {
     train_with("half precision", &gpu, caps, Some(&HALF_BOUNDS));
 }
 
-/// The thirty updates with every choice that a plan can make: each variant of products, each class of kernels, nothing
-/// fused, halves.
+/// The thirty updates with every choice that a plan can make: each variant of products, each class of kernels, everything
+/// and nothing fused, halves.
 #[cfg(feature = "gpu")]
 #[test]
-#[ignore = "every choice is another set of pipelines: minutes on a software driver"]
 fn training_with_every_choice() {
     use beit::ops::{Caps, Fusions, ProductVariant, Tier};
     let Some(gpu) = adapter() else { return };
