@@ -239,7 +239,7 @@ fn digits_reach_95_percent() {
 /// A few minutes of pre-training on the digits, then 20 labels a class; beside it the same fine-tuning from scratch, for
 /// three draws of the labels. Pre-training must be worth its while on average (docs/finetune.md has the numbers).
 #[test]
-#[ignore = "ten minutes of processor time: cargo test --test finetune short_pretraining -- --ignored --nocapture"]
+#[ignore = "twenty minutes of processor time: cargo test --test finetune short_pretraining -- --ignored --nocapture"]
 fn short_pretraining_beside_none() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path();

