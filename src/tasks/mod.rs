@@ -12,6 +12,7 @@ pub mod reconstruct;
 pub mod segment;
 #[cfg(feature = "cli")]
 pub mod sliding;
+pub mod token_statistics;
 pub mod tokenizer;
 pub mod topk;
 pub mod views;

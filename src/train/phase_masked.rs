@@ -16,7 +16,8 @@ use crate::plan::Plan;
 use crate::runs::sheet::{Sheet, SheetRow, Tile};
 use crate::session::{Data, HostData, PlanId, Session, Ticket};
 use crate::tasks::pixels;
-use crate::tasks::pretrain::{self, MaskedInputs, MimModel, TokenStatistics, Turn};
+use crate::tasks::pretrain::{self, MaskedInputs, MimModel, Turn};
+use crate::tasks::token_statistics::TokenStatistics;
 use std::sync::Arc;
 
 /// Held-out images of one evaluation batch.

@@ -304,6 +304,17 @@ pub(super) fn checkpoint_files(
     ])
 }
 
+/// What a reported step reads first: three losses and the ids, whose perplexity of `vocab` comes with them.
+pub(super) fn losses_and_perplexity(read: Vec<Vec<HostData>>, vocab: usize) -> ([f64; 3], f64) {
+    let mut first = read.into_iter().next().unwrap_or_default().into_iter();
+    let losses = [(); 3].map(|()| {
+        f64::from(first.next().map(HostData::f32).and_then(|v| v.first().copied()).unwrap_or(f32::NAN))
+    });
+    let mut batch = Codebook::new(vocab);
+    batch.add(&first.next().map(HostData::u32).unwrap_or_default());
+    (losses, batch.perplexity())
+}
+
 impl Work for TokenizerWork {
     type Batch = TokenBatch;
     fn phase(&self) -> Phase {
@@ -329,14 +340,7 @@ impl Work for TokenizerWork {
         Ok(vec![numbers, self.stepper.fetch_control()?])
     }
     fn numbers(&mut self, i: u64, read: Vec<Vec<HostData>>) -> (Numbers, Option<String>) {
-        let mut first = read.into_iter().next().unwrap_or_default().into_iter();
-        let mut number = || {
-            f64::from(first.next().map(HostData::f32).and_then(|v| v.first().copied()).unwrap_or(f32::NAN))
-        };
-        let (loss, nll, kl) = (number(), number(), number());
-        let mut batch = Codebook::new(self.sizes.vocab);
-        batch.add(&first.next().map(HostData::u32).unwrap_or_default());
-        let perplexity = batch.perplexity();
+        let ([loss, nll, kl], perplexity) = losses_and_perplexity(read, self.sizes.vocab);
         let r = &self.config.tokenizer_training;
         let numbers = vec![
             ("loss", loss),

@@ -2,7 +2,7 @@
 
 use super::drive::{Drive, Evaluation, Numbers, Work};
 use super::events::Phase;
-use super::phase_tokenizer::{Health, Settled, Tokenizer, checkpoint_files, restore};
+use super::phase_tokenizer::{Health, Settled, Tokenizer, checkpoint_files, losses_and_perplexity, restore};
 use super::pretraining::Pretraining;
 use super::run::Run;
 use super::state_json::StateJson;
@@ -15,7 +15,7 @@ use crate::graph::PageKind;
 use crate::io::checkpoint;
 use crate::models::VqKdConfig;
 use crate::session::{Data, HostData, PlanId, Session, Ticket};
-use crate::tasks::tokenizer::{Codebook, TokenizerRecipe};
+use crate::tasks::tokenizer::TokenizerRecipe;
 use crate::tasks::vq_kd::{self, DistillationRecipe, TeacherPlan};
 use std::sync::Arc;
 
@@ -191,14 +191,7 @@ impl Work for VqKdWork {
         Ok(vec![numbers, self.stepper.fetch_control()?])
     }
     fn numbers(&mut self, i: u64, read: Vec<Vec<HostData>>) -> (Numbers, Option<String>) {
-        let mut first = read.into_iter().next().unwrap_or_default().into_iter();
-        let mut number = || {
-            f64::from(first.next().map(HostData::f32).and_then(|v| v.first().copied()).unwrap_or(f32::NAN))
-        };
-        let (loss, distance, commitment) = (number(), number(), number());
-        let mut batch = Codebook::new(self.sizes.vocab);
-        batch.add(&first.next().map(HostData::u32).unwrap_or_default());
-        let perplexity = batch.perplexity();
+        let ([loss, distance, commitment], perplexity) = losses_and_perplexity(read, self.sizes.vocab);
         let r = &self.config.tokenizer_training;
         let numbers = vec![
             ("loss", loss),
