@@ -9,7 +9,7 @@ use beit::config::{RunConfig, from_toml};
 use beit::cpu::CpuSession;
 use beit::data::batches::cached_view_key;
 use beit::data::ids::{IdsFile, IdsKey};
-use beit::data::{open, split, to_dvae_nhwc, token_view};
+use beit::data::{ViewIds, open, split, to_dvae_nhwc, token_view};
 use beit::graph::PageKind;
 use beit::models::mim::TOKENIZER;
 use beit::session::{Data, Session};

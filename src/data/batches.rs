@@ -6,7 +6,6 @@ use super::augment::{Augment, eval_views, patch_view, token_view, two_views};
 use super::bad::{BadSamples, Part};
 use super::cache::Cache;
 use super::corruption::{Masking, mean_colours, swap_patches};
-use super::ids::IdsFile;
 use super::normalize::{Normalization, push_dvae, push_normalized};
 use super::order::{Order, sample_key};
 use super::picture::Picture;
@@ -191,6 +190,17 @@ pub struct MimBatch {
     pub labels: Vec<Option<u32>>,
 }
 
+/// Ids that were computed before, for a fixed set of crops of every picture ([`cached_view_key`]).
+pub trait ViewIds: Send + Sync {
+    /// Crops of each picture.
+    fn views(&self) -> usize;
+    /// The ids `[h·w]` of a view of a picture, counted round; `None` for a picture that could not be read.
+    ///
+    /// # Errors
+    /// If the disk refuses, or what it holds cannot be ids.
+    fn ids(&self, picture: usize, view: usize) -> Result<Option<Vec<u32>>>;
+}
+
 /// Makes the batches of masked image modelling.
 pub struct MimBatches {
     /// Where the pictures come from.
@@ -201,7 +211,7 @@ pub struct MimBatches {
     pub views: Views,
     /// Which patches are corrupted and predicted.
     pub masking: Masking,
-    cached: Option<Arc<IdsFile>>,
+    cached: Option<Arc<dyn ViewIds>>,
     token_views: bool,
 }
 
@@ -227,14 +237,20 @@ impl MimBatches {
     }
 
     /// Takes ids and crops from a token cache: in each epoch every picture's next view.
-    pub fn with_cached_ids(mut self, ids: Arc<IdsFile>) -> Self {
+    pub fn with_cached_ids(mut self, ids: Arc<dyn ViewIds>) -> Self {
         self.cached = Some(ids);
         self
     }
 
     /// The patch view of a cached crop and its ids.
-    fn cached(&self, ids: &IdsFile, p: u64, index: usize, sample: &Sample) -> Result<(Picture, Vec<u32>)> {
-        let views = ids.key().views;
+    fn cached(
+        &self,
+        ids: &dyn ViewIds,
+        p: u64,
+        index: usize,
+        sample: &Sample,
+    ) -> Result<(Picture, Vec<u32>)> {
+        let views = ids.views();
         let view = (self.samples.order.epoch(p) % views as u64) as usize;
         let none = Augment::off();
         let augment = self.views.augment.as_ref().unwrap_or(&none);
@@ -251,7 +267,7 @@ impl MimBatches {
     fn patch_view(&self, out: &mut MimBatch, p: u64, index: usize, sample: &Sample) -> Result<Picture> {
         let v = &self.views;
         if let Some(ids) = &self.cached {
-            let (patch, found) = self.cached(ids, p, index, sample)?;
+            let (patch, found) = self.cached(ids.as_ref(), p, index, sample)?;
             out.ids.extend(found);
             return Ok(patch);
         }

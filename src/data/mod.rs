@@ -12,6 +12,7 @@ pub mod cache;
 mod corruption;
 pub mod decode;
 mod erasing;
+#[cfg(feature = "cli")]
 pub mod ids;
 mod jitter;
 mod jpeg;
@@ -33,7 +34,7 @@ pub mod views;
 
 pub use augment::{Augment, eval_views, token_view, two_views};
 pub use bad::{BadReport, BadSample, BadSamples};
-pub use batches::{MimBatch, MimBatches, Samples, TokenBatch, TokenBatches, Views};
+pub use batches::{MimBatch, MimBatches, Samples, TokenBatch, TokenBatches, ViewIds, Views};
 pub use cache::Cache;
 pub use corruption::{Corruption, Masking, colour_of, mean_colours};
 pub use decode::{ImageLimits, decode};

@@ -2,9 +2,11 @@
 //!
 //! Rows are appended and synced block by block to a file that ends in `.part`; `progress.json` says how many rows are
 //! safe, so that a killed writer goes on where it was, and the same rows give the same bytes. The finished file gets its
-//! name last.
+//! name last; from then on nobody here writes to it, so it can be mapped into memory.
 
 mod container;
+mod lock;
+mod mapped;
 mod read;
 mod write;
 

@@ -1,9 +1,12 @@
 //! Sets of ids: written, killed, gone on with, read, refused.
 
 use super::*;
+use crate::data::ViewIds;
 use crate::io::limits::FileLimits;
 use crate::io::tensors::{TensorData, read_safetensors};
 use serde_json::json;
+use std::fs::OpenOptions;
+use std::io::{Seek, SeekFrom, Write};
 
 const IDS: &str = "ids.npy";
 
@@ -142,4 +145,74 @@ fn safetensors_are_read_by_their_own_reader() {
     assert_eq!(IdsFile::open(&whole, &key).unwrap().ids(0, 1).unwrap(), Some(vec![2, 299]));
     let other = IdsKey { container: Container::Npy, ..key };
     assert!(stand(&whole, &other).unwrap_err().to_string().contains("other format"));
+}
+
+/// Three rows of 98 MB with a hole in the middle: more than was ever kept in memory, and next to nothing on the disk.
+#[test]
+fn a_set_of_any_size_is_mapped() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = IdsKey { views: 250_000, grid: (14, 14), ..key() };
+    let lines: String = (0..3).map(|p| format!("{}\n", json!({"picture": p, "row": p}))).collect();
+    fs::write(dir.path().join(INDEX), lines).unwrap();
+    fs::write(dir.path().join(KEY), pretty(&key)).unwrap();
+    let mut file = File::create(dir.path().join(IDS)).unwrap();
+    let length = 192 + 3 * key.row_bytes();
+    assert!(length > 256 << 20);
+    file.write_all(&key.container.header(&key, 3)).unwrap();
+    file.set_len(length).unwrap();
+    file.seek(SeekFrom::Start(length - 392)).unwrap();
+    file.write_all(&(0..196u16).flat_map(u16::to_le_bytes).collect::<Vec<_>>()).unwrap();
+    let ids = IdsFile::open(dir.path(), &key).unwrap();
+    assert_eq!(ids.ids(2, 249_999).unwrap(), Some((0..196).collect()));
+    assert_eq!(ids.ids(2, 249_998).unwrap(), Some(vec![0; 196]));
+    assert_eq!(ids.ids(3, 0).unwrap(), None);
+    file.set_len(length - 1).unwrap();
+    assert!(IdsFile::open(dir.path(), &key).is_err_and(|e| e.to_string().contains("damaged")));
+}
+
+#[test]
+fn a_map_outlives_its_name_and_survives_a_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+    write(&old, None);
+    write(&new, None);
+    let path = old.join(IDS);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[192..194].copy_from_slice(&7u16.to_le_bytes());
+    fs::write(new.join(IDS), &bytes).unwrap();
+    let before = IdsFile::open(&old, &key()).unwrap();
+    fs::rename(new.join(IDS), &path).unwrap();
+    assert_eq!(before.ids(0, 0).unwrap(), Some(vec![0, 1]), "the file that was opened");
+    let now = IdsFile::open(&old, &key()).unwrap();
+    assert_eq!(now.ids(0, 0).unwrap(), Some(vec![7, 1]));
+
+    // the same in place, by a program that knows nothing of locks
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(200).unwrap();
+    let said = now.ids(0, 0).unwrap_err().to_string();
+    assert!(said.contains("shorter") && said.contains("got 200 bytes"), "{said}");
+    assert!(before.ids(0, 0).is_ok());
+    bytes[192..194].copy_from_slice(&300u16.to_le_bytes());
+    fs::write(&path, &bytes).unwrap();
+    let said = now.ids(0, 0).unwrap_err().to_string();
+    assert!(said.contains("ids below 300") && said.contains("300 for picture 0"), "{said}");
+    assert_eq!(now.ids(2, 1).unwrap(), Some(vec![22, 299]));
+}
+
+#[test]
+fn one_process_writes_and_none_under_a_map() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = IdsWriter::open(dir.path(), &key()).unwrap();
+    assert!(IdsWriter::open(dir.path(), &key()).is_err_and(|e| e.to_string().contains("in use")));
+    drop(first);
+    write(dir.path(), Some(2));
+    write(dir.path(), None);
+    let mapped = IdsFile::open(dir.path(), &key()).unwrap();
+    // a writer that looked before the other one had finished
+    let (path, part) = (dir.path().join(IDS), dir.path().join("ids.npy.part"));
+    fs::rename(&path, &part).unwrap();
+    assert!(IdsWriter::open(dir.path(), &key()).is_err_and(|e| e.to_string().contains("in use")));
+    assert_eq!(mapped.ids(2, 1).unwrap(), Some(vec![22, 299]));
+    drop(mapped);
+    IdsWriter::open(dir.path(), &key()).unwrap();
 }

@@ -1,13 +1,13 @@
 //! Writing a set of ids, block by block.
 
-use super::{INDEX, IdsKey, KEY, PROGRESS, Progress, Stand, failed, pretty, read_json, stand};
+use super::{INDEX, IdsKey, KEY, PROGRESS, Progress, Stand, failed, lock, pretty, read_json, stand};
 use crate::error::{Error, Result};
 use crate::io::atomic::{sync_dir, write_file};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// Writes a set of ids.
+/// Writes a set of ids. The file of the ids is locked meanwhile.
 pub struct IdsWriter {
     dir: PathBuf,
     key: IdsKey,
@@ -21,47 +21,31 @@ impl IdsWriter {
     /// Starts a set in a folder, or goes on with the unfinished one there.
     ///
     /// # Errors
-    /// If the folder holds ids of another key, a finished set, or other files.
+    /// If the folder holds ids of another key, a finished set, or other files, or if another process is writing there.
     pub fn open(dir: &Path, key: &IdsKey) -> Result<IdsWriter> {
-        let progress = match stand(dir, key)? {
-            Stand::Finished => {
-                return Err(Error::config("these ids are finished").at(dir.display().to_string()));
-            }
-            Stand::Part(0) => Progress { rows: 0, pictures: 0, index_bytes: 0 },
-            Stand::Part(_) => read_json(&dir.join(PROGRESS))?,
-        };
+        safe_so_far(dir, key)?;
         fs::create_dir_all(dir).map_err(failed("cannot create", dir))?;
-        if progress.pictures == 0 {
+        if !dir.join(KEY).exists() {
             write_file(&dir.join(KEY), &pretty(key))?;
         }
-        let part = |name: &str, length: u64| -> Result<File> {
-            let (path, last) = (dir.join(format!("{name}.part")), dir.join(name));
-            if !path.exists() && last.exists() {
-                // killed while the files got their names
-                fs::rename(&last, &path).map_err(failed("cannot rename", &last))?;
-            }
-            let file = OpenOptions::new().create(true).truncate(false).write(true).read(true).open(&path);
-            let mut file = file.map_err(failed("cannot open", &path))?;
-            let there = file.metadata().map_err(failed("cannot read", &path))?.len();
-            if there < length && progress.pictures > 0 {
-                return Err(Error::data("damaged file of token ids")
-                    .at(path.display().to_string())
-                    .expected(format!("{length} bytes or more"))
-                    .got(format!("{there} bytes"))
-                    .hint("delete the folder to make it again"));
-            }
-            file.set_len(length).map_err(failed("cannot write", &path))?;
-            file.seek(SeekFrom::End(0)).map_err(failed("cannot write", &path))?;
-            Ok(file)
-        };
+        let path = dir.join(format!("{}.part", key.container.file()));
+        let mut ids = open_part(&path)?;
+        lock::for_writing(&ids, &path)?;
+        // Another process may have gone on, or have finished, since this one looked: only now nobody can.
+        let progress = safe_so_far(dir, key)?;
         let length = key.container.header_bytes() + progress.rows as u64 * key.row_bytes();
-        let mut ids = part(key.container.file(), length)?;
-        let index = part(INDEX, progress.index_bytes)?;
+        cut(&mut ids, length, progress.pictures, &path)?;
         if progress.rows == 0 {
-            let path = dir.join(key.container.file());
             ids.seek(SeekFrom::Start(0)).map_err(failed("cannot write", &path))?;
             ids.write_all(&key.container.header(key, 0)).map_err(failed("cannot write", &path))?;
         }
+        let (path, last) = (dir.join(format!("{INDEX}.part")), dir.join(INDEX));
+        if !path.exists() && last.exists() {
+            // killed while the files got their names, of which that of the ids is the last
+            fs::rename(&last, &path).map_err(failed("cannot rename", &last))?;
+        }
+        let mut index = open_part(&path)?;
+        cut(&mut index, progress.index_bytes, progress.pictures, &path)?;
         Ok(IdsWriter {
             dir: dir.to_path_buf(),
             key: key.clone(),
@@ -125,4 +109,32 @@ impl IdsWriter {
         }
         sync_dir(&self.dir)
     }
+}
+
+/// How far an unfinished set is on the disk.
+fn safe_so_far(dir: &Path, key: &IdsKey) -> Result<Progress> {
+    match stand(dir, key)? {
+        Stand::Finished => Err(Error::config("these ids are finished").at(dir.display().to_string())),
+        Stand::Part(0) => Ok(Progress { rows: 0, pictures: 0, index_bytes: 0 }),
+        Stand::Part(_) => read_json(&dir.join(PROGRESS)),
+    }
+}
+
+fn open_part(path: &Path) -> Result<File> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).read(true).open(path);
+    file.map_err(failed("cannot open", path))
+}
+
+/// Takes off what was written after the last sync, and goes to the end.
+fn cut(file: &mut File, length: u64, pictures: usize, path: &Path) -> Result<()> {
+    let there = file.metadata().map_err(failed("cannot read", path))?.len();
+    if there < length && pictures > 0 {
+        return Err(Error::data("damaged file of token ids")
+            .at(path.display().to_string())
+            .expected(format!("{length} bytes or more"))
+            .got(format!("{there} bytes"))
+            .hint("delete the folder to make it again"));
+    }
+    file.set_len(length).and_then(|()| file.seek(SeekFrom::End(0))).map_err(failed("cannot write", path))?;
+    Ok(())
 }
