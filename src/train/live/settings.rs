@@ -101,6 +101,7 @@ impl LivePlans {
 /// The recipe of the nano preset for these networks and settings; schedules scale with the number of updates.
 fn recipe(pair: &Pair, s: &LiveSettings) -> Result<RunConfig> {
     let mut c = preset("nano")?;
+    c.set_tokenizer_network(pair.dvae.network())?;
     c.model = pair.vit.clone();
     c.tokenizer = pair.dvae.clone();
     c.seed = s.seed;
@@ -117,4 +118,25 @@ fn recipe(pair: &Pair, s: &LiveSettings) -> Result<RunConfig> {
     }
     c.check()?;
     Ok(c)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::DvaeNetwork;
+
+    #[test]
+    fn a_network_brings_its_own_recipe() {
+        let nano = preset("nano").unwrap();
+        let settings = LiveSettings { kind: Trained::Tokenizer, fresh: true, steps: 4, batch: 4, seed: 1 };
+        for network in [DvaeNetwork::Openai, DvaeNetwork::Custom] {
+            let dvae = nano.tokenizer.dvae().unwrap().in_network(network);
+            let pair = Pair::fresh(nano.model.clone(), dvae.clone(), 1 << 20, 3).unwrap();
+            let mut wanted = nano.clone();
+            wanted.set_tokenizer_network(pair.dvae.network()).unwrap();
+            let live = recipe(&pair, &settings).unwrap();
+            assert_eq!(live.tokenizer_training.beta, wanted.tokenizer_training.beta);
+            assert_eq!(live.tokenizer, dvae.into());
+        }
+    }
 }
