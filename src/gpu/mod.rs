@@ -11,6 +11,7 @@ mod session;
 pub mod shaders;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod tune;
+mod upload;
 
 pub use arrivals::Arrivals;
 #[cfg(not(target_arch = "wasm32"))]

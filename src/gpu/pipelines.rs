@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::ops::{Access, KernelCall, UNIFORM_BINDING};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What distinguishes two pipelines.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,11 +29,6 @@ impl Key {
     }
 }
 
-struct Entry {
-    pipeline: wgpu::ComputePipeline,
-    source: String,
-}
-
 /// Bind-group and pipeline layout of one list of accesses: storage buffers and the uniform block.
 struct Layout {
     group: wgpu::BindGroupLayout,
@@ -45,7 +40,9 @@ pub(super) struct Pipelines {
     library: Library,
     layouts: BTreeMap<Vec<bool>, Layout>,
     numbers: BTreeMap<Key, usize>,
-    entries: Vec<Entry>,
+    /// By number, as the texts that they were made of.
+    pipelines: Arc<Vec<wgpu::ComputePipeline>>,
+    sources: Vec<String>,
 }
 
 fn layout_entry(binding: u32, ty: wgpu::BufferBindingType) -> wgpu::BindGroupLayoutEntry {
@@ -63,7 +60,8 @@ impl Pipelines {
             library: Library::default(),
             layouts: BTreeMap::new(),
             numbers: BTreeMap::new(),
-            entries: vec![],
+            pipelines: Arc::default(),
+            sources: vec![],
         }
     }
     /// Layout of the bind group of a pipeline of [`Pipelines::prepare`].
@@ -73,8 +71,9 @@ impl Pipelines {
     pub(super) fn number(&self, key: &Key) -> Option<usize> {
         self.numbers.get(key).copied()
     }
-    pub(super) fn get(&self, number: usize) -> &wgpu::ComputePipeline {
-        &self.entries[number].pipeline
+    /// All pipelines, by number.
+    pub(super) fn all(&self) -> Arc<Vec<wgpu::ComputePipeline>> {
+        self.pipelines.clone()
     }
 
     fn add_layout(&mut self, gpu: &Gpu, writes: &[bool]) {
@@ -104,11 +103,13 @@ impl Pipelines {
             let key = &missing[i];
             let source = self.library.expand(key.shader, key.entry, &key.defines)?;
             let layout = &self.layouts[&key.writes].pipeline;
-            Ok(Entry { pipeline: build(gpu, layout, key, &source)?, source: source.text })
+            Ok((build(gpu, layout, key, &source)?, source.text))
         });
-        for (key, entry) in missing.into_iter().zip(built) {
-            self.entries.push(entry?);
-            self.numbers.insert(key, self.entries.len() - 1);
+        for (key, built) in missing.into_iter().zip(built) {
+            let (pipeline, source) = built?;
+            Arc::make_mut(&mut self.pipelines).push(pipeline);
+            self.sources.push(source);
+            self.numbers.insert(key, self.sources.len() - 1);
         }
         Ok(())
     }
@@ -121,14 +122,15 @@ impl Pipelines {
         let mut fresh = Vec::new();
         for (key, &number) in &self.numbers {
             let source = self.library.expand(key.shader, key.entry, &key.defines)?;
-            if source.text != self.entries[number].source {
+            if source.text != self.sources[number] {
                 let pipeline = build(gpu, &self.layouts[&key.writes].pipeline, key, &source)?;
-                fresh.push((number, Entry { pipeline, source: source.text }));
+                fresh.push((number, pipeline, source.text));
             }
         }
         let count = fresh.len();
-        for (number, entry) in fresh {
-            self.entries[number] = entry;
+        for (number, pipeline, source) in fresh {
+            Arc::make_mut(&mut self.pipelines)[number] = pipeline;
+            self.sources[number] = source;
         }
         Ok(count)
     }

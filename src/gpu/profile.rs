@@ -1,7 +1,7 @@
 //! Times of the steps of a plan by timestamps at the borders of compute passes, one pass a step.
 
 use super::readback::Part;
-use super::session::{GpuSession, Loaded};
+use super::session::{GpuSession, Loaded, encode};
 use crate::error::{Error, Result};
 use crate::graph::DType;
 use crate::session::PlanId;
@@ -41,7 +41,7 @@ impl GpuSession {
             mapped_at_creation: false,
         });
         let mut encoder = device.create_command_encoder(&Default::default());
-        let l = self.loaded(id)?;
+        let (l, pipelines) = (self.loaded(id)?, self.pipelines.all());
         for (i, step) in steps.enumerate() {
             let writes = wgpu::ComputePassTimestampWrites {
                 query_set: &set,
@@ -52,7 +52,7 @@ impl GpuSession {
                 label: Some(&l.plan.steps[step].label),
                 timestamp_writes: Some(writes),
             });
-            self.encode(l, calls_of(l, step), &mut pass);
+            encode(&l.list[calls_of(l, step)], &pipelines, &mut pass);
         }
         encoder.resolve_query_set(&set, 0..count, &buffer, 0);
         self.gpu.queue.submit([encoder.finish()]);

@@ -1,8 +1,9 @@
-//! Runs plans as WGSL dispatches: everything is created when a plan is loaded; a run only encodes and submits.
+//! Runs plans as WGSL dispatches: everything is created when a plan is loaded; a run only submits.
 
 mod deferred;
 mod guards;
 mod load;
+mod recorded;
 
 pub use deferred::{Drawing, OutputBuffer, Standing};
 
@@ -16,10 +17,11 @@ use crate::ops::{Caps, Grid};
 use crate::plan::{Place, Plan, Port};
 use crate::session::{Data, HostData, PlanId, Session, Ticket};
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Range;
 use std::sync::Arc;
 
 use deferred::{Backlog, Wanted};
+use recorded::Recorded;
+pub(super) use recorded::encode;
 
 /// Submits that may be under way before `run` waits for the oldest.
 const IN_FLIGHT: usize = 16;
@@ -41,7 +43,7 @@ pub(super) struct Loaded {
     slots: Vec<wgpu::Buffer>,
     /// The uniform blocks of all dispatches, 256 bytes apart; none without dispatches.
     constants: Option<wgpu::Buffer>,
-    pub list: Vec<Dispatch>,
+    pub list: Arc<[Dispatch]>,
 }
 
 /// A session on a GPU.
@@ -53,6 +55,9 @@ pub struct GpuSession {
     layouts: BTreeMap<String, String>,
     pub(super) reads: Reads,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
+    recorded: Recorded,
+    /// Bytes of pages written since a submit that was made for them.
+    unsubmitted: usize,
     bytes: u64,
     /// Bytes of the zone behind every input and slot; 0 except in tests.
     guard: u64,
@@ -71,6 +76,8 @@ impl GpuSession {
             layouts: BTreeMap::new(),
             reads: Reads::default(),
             in_flight: VecDeque::new(),
+            recorded: Recorded::default(),
+            unsubmitted: 0,
             bytes: 0,
             guard: 0,
             backlog: None,
@@ -85,7 +92,11 @@ impl GpuSession {
     /// # Errors
     /// If a file is broken, with file, line and column; the old kernels go on.
     pub fn reload_changed(&mut self) -> Result<usize> {
-        self.pipelines.reload_changed(&self.gpu)
+        let changed = self.pipelines.reload_changed(&self.gpu)?;
+        if changed > 0 {
+            self.forget_recorded();
+        }
+        Ok(changed)
     }
     /// The WGSL texts that kernels loaded from now on are made of (experiments and tests).
     pub fn library_mut(&mut self) -> &mut super::shaders::Library {
@@ -111,19 +122,6 @@ impl GpuSession {
             Place::Slot(s) => (l.slots.get(*s).ok_or_else(lost)?, 0),
             Place::Page(r) => (self.page(&r.store, r.kind, r.page)?, 4 * r.offset as u64),
         })
-    }
-
-    /// Encodes dispatches into a pass.
-    pub(super) fn encode(&self, l: &Loaded, range: Range<usize>, pass: &mut wgpu::ComputePass<'_>) {
-        let mut current = usize::MAX;
-        for d in &l.list[range] {
-            if d.pipeline != current {
-                pass.set_pipeline(self.pipelines.get(d.pipeline));
-                current = d.pipeline;
-            }
-            pass.set_bind_group(0, &d.group, &[]);
-            pass.dispatch_workgroups(d.grid[0], d.grid[1], d.grid[2]);
-        }
     }
 }
 
@@ -178,8 +176,7 @@ impl Session for GpuSession {
                 .expected((buffer.size() / 4).to_string())
                 .got(data.len().to_string()));
         }
-        self.put(buffer, 0, bytemuck::cast_slice(data));
-        Ok(())
+        self.put_pieces(buffer, bytemuck::cast_slice(data))
     }
     fn fetch_page(&mut self, store: &str, kind: PageKind, page: usize) -> Result<Ticket> {
         let buffer = self.page(store, kind, page)?.clone();
@@ -231,21 +228,12 @@ impl Session for GpuSession {
     }
     fn run_all(&mut self, ids: &[PlanId]) -> Result<()> {
         self.gpu.check()?;
-        let plans = ids.iter().map(|&id| self.loaded(id)).collect::<Result<Vec<_>>>()?;
+        ids.iter().try_for_each(|&id| self.loaded(id).map(|_| ()))?;
         if self.backlog.is_some() {
             ids.iter().for_each(|&id| self.run_later(id));
             return Ok(());
         }
-        let lists: Vec<&[Dispatch]> = plans.iter().map(|l| l.list.as_slice()).collect();
-        let mut submitted = Vec::new();
-        for parts in load::submits(&lists, self.gpu.is_software()) {
-            let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            parts.into_iter().for_each(|(plan, range)| self.encode(plans[plan], range, &mut pass));
-            drop(pass);
-            submitted.push(self.gpu.queue.submit([encoder.finish()]));
-        }
-        self.in_flight.extend(submitted);
+        self.submit_run(ids)?;
         while self.in_flight.len() > IN_FLIGHT {
             if let Some(oldest) = self.in_flight.pop_front() {
                 wait_for(&self.gpu, &oldest)?;

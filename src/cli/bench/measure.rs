@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+/// Name of the thread of a GPU session that records commands ahead.
+const RECORDER: &str = "recorder";
+
 /// What a workload is, beside its preparation.
 pub(super) struct About {
     pub name: String,
@@ -36,6 +39,8 @@ pub(super) struct Measurement {
     host: Vec<f64>,
     /// Processor time of the submitting thread in that: where a driver computes on the CPU, the rest is waiting for it.
     thread: Vec<f64>,
+    /// Mean processor time of recording the commands of the next run, on a thread of its own.
+    recording: Option<f64>,
     /// Mean processor time of a run, all threads of the process.
     cpu: Option<f64>,
     ops: usize,
@@ -65,6 +70,7 @@ pub(super) fn measure(
         runs: vec![],
         host: vec![],
         thread: vec![],
+        recording: None,
         cpu: None,
         ops: prepared.plans().iter().map(|p| p.steps.len()).sum(),
         dispatches: prepared.dispatches(),
@@ -75,6 +81,7 @@ pub(super) fn measure(
         shares: vec![],
     };
     let mut product = product;
+    let recorded = process::named_seconds(RECORDER);
     for _ in 0..runs {
         let (before, cpu) = (process::thread_seconds(), process::cpu_seconds());
         let start = Instant::now();
@@ -93,6 +100,8 @@ pub(super) fn measure(
             m.product.push(PRODUCT.flops() as f64 / start.elapsed().as_secs_f64() / 1e9);
         }
     }
+    let spent = recorded.zip(process::named_seconds(RECORDER));
+    m.recording = spent.map(|(before, after)| (after - before) / runs as f64);
     m.peak_resident = process::peak_resident();
     let (id, plan) = (prepared.plan_id(), prepared.plans()[0].clone());
     m.shares = prepared.session().profile(id)?.map(|s| shares(&plan, &s)).unwrap_or_default();
@@ -147,12 +156,8 @@ impl Measurement {
     fn of_product(&self) -> Option<f64> {
         median(&self.product).map(|p| self.rate() / p)
     }
-    fn host_per_thousand(&self) -> Option<f64> {
-        (self.dispatches > 0).then(|| 1e3 * self.host[self.host.len() / 2] / self.dispatches as f64)
-    }
-    fn thread_per_thousand(&self) -> Option<f64> {
-        let seconds = median(&self.thread)?;
-        (self.dispatches > 0).then(|| 1e3 * seconds / self.dispatches as f64)
+    fn per_thousand(&self, seconds: Option<f64>) -> Option<f64> {
+        seconds.filter(|_| self.dispatches > 0).map(|s| 1e3 * s / self.dispatches as f64)
     }
 
     /// Machine-readable; keys that the device cannot fill are null.
@@ -176,8 +181,9 @@ impl Measurement {
             "matmul_512_gflops": median(&self.product),
             "rate_over_matmul_512": self.of_product(),
             "host_seconds": median(&self.host),
-            "host_seconds_per_1000_dispatches": self.host_per_thousand(),
-            "host_cpu_seconds_per_1000_dispatches": self.thread_per_thousand(),
+            "host_seconds_per_1000_dispatches": self.per_thousand(median(&self.host)),
+            "host_cpu_seconds_per_1000_dispatches": self.per_thousand(median(&self.thread)),
+            "recording_cpu_seconds_per_1000_dispatches": self.per_thousand(self.recording),
             "planned_bytes": self.planned,
             "allocated_bytes": self.allocated,
             "peak_resident_bytes": self.peak_resident,
@@ -203,10 +209,12 @@ impl Measurement {
             self.dispatches
         );
         println!("; first run after {:.2} s", self.first);
-        if let Some(host) = self.host_per_thousand() {
+        if let Some(host) = self.per_thousand(median(&self.host)) {
             print!("  host {:.2} ms per 1000 dispatches", 1e3 * host);
-            let thread = self.thread_per_thousand();
+            let thread = self.per_thousand(median(&self.thread));
             thread.iter().for_each(|s| print!(", {:.2} ms of it processor time of its thread", 1e3 * s));
+            let recording = self.per_thousand(self.recording.filter(|&s| s > 0.0));
+            recording.iter().for_each(|s| print!("; recorded ahead in {:.2} ms beside it", 1e3 * s));
             println!();
         }
         print!("  planned {:.1} MiB, allocated {:.1} MiB", mib(self.planned), mib(self.allocated));

@@ -21,7 +21,24 @@ fn status(key: &str) -> Option<u64> {
 pub(super) fn thread_seconds() -> Option<f64> {
     // The figure of a running thread is brought up to date when it sleeps, else at the next tick, milliseconds later.
     std::thread::sleep(std::time::Duration::from_nanos(1));
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    run_seconds(std::path::Path::new("/proc/thread-self/schedstat"))
+}
+
+/// Processor time so far of the threads of this process that have a name, in seconds (Linux).
+pub(super) fn named_seconds(name: &str) -> Option<f64> {
+    let mut spent = 0.0;
+    for task in std::fs::read_dir("/proc/self/task").ok()? {
+        let task = task.ok()?.path();
+        // A thread that ended in between has no files.
+        if std::fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim_end() == name) {
+            spent += run_seconds(&task.join("schedstat")).unwrap_or(0.0);
+        }
+    }
+    Some(spent)
+}
+
+fn run_seconds(schedstat: &std::path::Path) -> Option<f64> {
+    let text = std::fs::read_to_string(schedstat).ok()?;
     Some(text.split_whitespace().next()?.parse::<u64>().ok()? as f64 / 1e9)
 }
 

@@ -5,13 +5,19 @@
 use super::{GpuSession, Loaded};
 use crate::error::Result;
 use crate::gpu::caps::Gpu;
-use crate::gpu::readback::{Part, poll};
+use crate::gpu::readback::{Part, poll, wait_for};
+use crate::gpu::upload;
 use crate::graph::{DType, TensorType};
 use crate::session::{PlanId, Ticket};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes of a large write that are copied at once.
+const PIECE: usize = 2 << 20;
+/// Bytes of large writes after which they are submitted.
+const UNSUBMITTED: usize = 8 << 20;
 
 /// Commands of a host, recorded between the runs of a session.
 pub type Drawing = Box<dyn FnOnce(&mut wgpu::CommandEncoder) + Send>;
@@ -140,8 +146,23 @@ impl GpuSession {
             Some(b) if !b.work.is_empty() => {
                 b.work.push_back(Work::Write { buffer, offset, bytes: bytes.to_vec() });
             }
-            _ => self.gpu.queue.write_buffer(&buffer, offset, bytes),
+            _ => upload::write(&self.gpu.queue, &buffer, offset, bytes),
         }
+    }
+
+    /// Writes many bytes a piece at a time. wgpu keeps a copy of what was written until it has been submitted and done, so
+    /// that a network written at once would be in memory three times.
+    pub(super) fn put_pieces(&mut self, buffer: wgpu::Buffer, bytes: &[u8]) -> Result<()> {
+        for (i, piece) in bytes.chunks(PIECE).enumerate() {
+            self.put(buffer.clone(), (i * PIECE) as u64, piece);
+            self.unsubmitted += piece.len();
+            if self.backlog.is_none() && self.unsubmitted >= UNSUBMITTED {
+                let done = self.gpu.queue.submit([]);
+                wait_for(&self.gpu, &done)?;
+                self.unsubmitted = 0;
+            }
+        }
+        Ok(())
     }
 
     /// Starts reading after the work asked for so far.
@@ -196,7 +217,9 @@ impl GpuSession {
                     let l = self.loaded(plan)?;
                     let (range, spent) = share(l, next, budget - done);
                     let encoder = open.get_or_insert_with(|| self.encoder());
-                    self.encode(l, range.clone(), &mut encoder.begin_compute_pass(&Default::default()));
+                    let mut pass = encoder.begin_compute_pass(&Default::default());
+                    super::encode(&l.list[range.clone()], &self.pipelines.all(), &mut pass);
+                    drop(pass);
                     done = done.saturating_add(spent);
                     let rest = Work::Run { plan, next: range.end };
                     if range.end < l.list.len()

@@ -70,7 +70,7 @@ impl GpuSession {
             inputs: self.buffers(&plan.name, &inputs, self.guard)?,
             slots: self.buffers(&plan.name, &slots, self.guard)?,
             constants: self.upload_constants(&plan)?,
-            list: vec![],
+            list: Arc::default(),
             plan,
         };
         l.inputs.iter().chain(&l.slots).enumerate().for_each(|(i, buffer)| self.write_guard(i, buffer));
@@ -83,7 +83,7 @@ impl GpuSession {
             };
             calls.iter().enumerate().map(record).collect::<Result<Vec<_>>>()
         });
-        l.list = list?;
+        l.list = list?.into();
         if let Some(e) = error {
             return Err(Error::device("a dispatch does not fit its buffers").at(l.plan.name.clone()).got(e));
         }
