@@ -113,7 +113,11 @@ fn a_folder_of_odd_pictures_trains() {
 #[test]
 fn tokenizers_are_reused() {
     let dir = scratch();
-    assert!(pretrain(dir.path(), &["--out", "first"]).status.success());
+    let output = pretrain(dir.path(), &["--out", "first"]);
+    assert!(output.status.success(), "{}", text(&output));
+    for phase in ["tokenizer", "pretrain"] {
+        run::assert_data_wait(&dir.path().join("first"), phase, &text(&output));
+    }
     let output = pretrain(dir.path(), &["--out", "second", "--tokenizer", "first"]);
     assert!(output.status.success(), "{}", text(&output));
     let of = |run: &str| {

@@ -127,6 +127,7 @@ fn from_pretraining_to_predictions() {
     for word in ["copied", "resized", "top-1"] {
         assert!(said.contains(word), "no {word:?} in: {said}");
     }
+    run::assert_data_wait(&dir.join("first"), "classify", &said);
     let config = std::fs::read_to_string(dir.join("first/config.toml")).unwrap();
     assert!(config.contains("per-layer") && config.contains("width = 16"), "{config}");
     // the evaluation of the run and `eval` agree

@@ -1,6 +1,7 @@
 //! The loop that all phases of a run share: steps, metrics without stalls, evaluation, checkpoints, stopping.
 
 use super::events::{Event, Phase};
+use super::pace::{Lap, Pace};
 use super::run::Run;
 use crate::data::Loader;
 use crate::error::{Error, ErrorKind, Result};
@@ -67,15 +68,7 @@ struct Pending {
     step: u64,
     tickets: Vec<Ticket>,
     read: Vec<Vec<HostData>>,
-    timing: Timing,
-}
-
-/// Wall-clock figures of the updates since the last report; they differ from run to run, everything else does not.
-#[derive(Clone, Copy)]
-struct Timing {
-    images_per_second: f64,
-    seconds_per_step: f64,
-    data_wait_share: f64,
+    lap: Lap,
 }
 
 /// Writers and counters of one phase.
@@ -86,7 +79,7 @@ pub struct Drive<'r, 'a, W: Work> {
     events: EventFile,
     pending: VecDeque<Pending>,
     best: Option<(u64, f64)>,
-    last_report: (Instant, u64, std::time::Duration),
+    pace: Pace,
     skipped: u64,
 }
 
@@ -103,8 +96,8 @@ impl<'r, 'a, W: Work> Drive<'r, 'a, W> {
         if first > 0 {
             events.restart(Stamp { step: first + 1, wall_time: run.wall_time() })?;
         }
-        let last_report = (Instant::now(), first, std::time::Duration::ZERO);
-        Ok(Drive { run, work, metrics, events, pending: VecDeque::new(), best, last_report, skipped: 0 })
+        let pace = Pace::new(first);
+        Ok(Drive { run, work, metrics, events, pending: VecDeque::new(), best, pace, skipped: 0 })
     }
 
     /// Runs updates `first..total`; false if it was stopped before the end.
@@ -115,18 +108,21 @@ impl<'r, 'a, W: Work> Drive<'r, 'a, W> {
         let (phase, total) = (self.work.phase(), self.work.total());
         self.run.tell(Event::Started { phase, first, total });
         self.run.folder.write_status(crate::runs::RunState::Running, phase.name(), first)?;
-        self.last_report.0 = Instant::now();
+        self.pace = Pace::new(first);
         let mut done = first;
         while done < total && !self.run.should_stop() {
             let Some(batch) = loader.next() else { break };
             let batch = batch??;
+            if done == first {
+                self.pace.first_batch(loader.waited());
+            }
             let report = (done + 1).is_multiple_of(self.run.schedule.log_every);
             let tickets = self.work.step(done, &batch, report)?;
             done += 1;
             self.run.count_step();
             if report {
-                let timing = self.timing(done, loader.waited());
-                self.pending.push_back(Pending { step: done, tickets, read: vec![], timing });
+                let lap = self.pace.lap(done, loader.waited());
+                self.pending.push_back(Pending { step: done, tickets, read: vec![], lap });
             }
             self.poll(self.pending.len() > IN_FLIGHT)?;
             let last = done == total || self.run.should_stop();
@@ -141,19 +137,12 @@ impl<'r, 'a, W: Work> Drive<'r, 'a, W> {
             }
         }
         self.drain()?;
+        if done > first {
+            let pace = self.pace.summary(done, loader.waited());
+            self.run.tell(Event::Note(format!("{}: {pace}", phase.doing())));
+        }
         self.run.tell(Event::Ended { phase, step: done, done: done == total });
         Ok(done == total)
-    }
-
-    fn timing(&mut self, done: u64, waited: std::time::Duration) -> Timing {
-        let (at, step, wait) = std::mem::replace(&mut self.last_report, (Instant::now(), done, waited));
-        let seconds = at.elapsed().as_secs_f64().max(1e-9);
-        let steps = (done - step) as f64;
-        Timing {
-            images_per_second: steps * self.work.images() as f64 / seconds,
-            seconds_per_step: seconds / steps,
-            data_wait_share: (waited.saturating_sub(wait)).as_secs_f64() / seconds,
-        }
     }
 
     /// Takes reports that have arrived, in order; with `wait` at least the oldest.
@@ -190,13 +179,9 @@ impl<'r, 'a, W: Work> Drive<'r, 'a, W> {
         numbers.push(("loss_scale", f64::from(control.loss_scale.unwrap_or(1.0))));
         numbers.push(("skipped_steps", control.skipped as f64));
         numbers.push(("memory_mib", self.work.session().allocated() as f64 / f64::from(1 << 20)));
-        let timing = json!({
-            "images_per_second": p.timing.images_per_second,
-            "seconds_per_step": p.timing.seconds_per_step,
-            "data_wait_share": p.timing.data_wait_share,
-        });
+        let images = self.work.images();
         let phase = self.work.phase();
-        self.record(p.step, &numbers, Some(timing))?;
+        self.record(p.step, &numbers, Some(p.lap.json(images)))?;
         if let Some(text) = warning {
             self.run.tell(Event::Warning(text));
         }
@@ -213,7 +198,7 @@ impl<'r, 'a, W: Work> Drive<'r, 'a, W> {
             phase,
             step: p.step,
             metrics: numbers,
-            images_per_second: p.timing.images_per_second,
+            images_per_second: p.lap.images_per_second(images),
         });
         if control.skipped_in_a_row >= GIVE_UP {
             self.save(p.step)?;
@@ -249,6 +234,9 @@ impl<'r, 'a, W: Work> Drive<'r, 'a, W> {
 
     fn evaluate(&mut self, step: u64) -> Result<()> {
         self.drain()?;
+        // The updates under way are training, what follows is not.
+        self.work.session().finish()?;
+        let from = Instant::now();
         let found = self.work.evaluate(step)?;
         let phase = self.work.phase();
         self.record(step, &found.metrics, None)?;
@@ -259,9 +247,7 @@ impl<'r, 'a, W: Work> Drive<'r, 'a, W> {
             self.best = Some((step, found.score));
         }
         self.run.tell(Event::Eval { phase, step, metrics: found.metrics });
-        // Evaluation is not training time.
-        self.last_report.0 = Instant::now();
-        self.last_report.1 = step;
+        self.pace.leave_out(from.elapsed());
         Ok(())
     }
 
@@ -279,11 +265,13 @@ impl<'r, 'a, W: Work> Drive<'r, 'a, W> {
 
     fn save(&mut self, step: u64) -> Result<()> {
         self.drain()?;
+        self.work.session().finish()?;
+        let from = Instant::now();
         self.metrics.sync()?;
         let files = self.work.files(step, self.best)?;
         let path = self.run.save_checkpoint(self.work.phase(), step, &files, self.best.map(|b| b.0))?;
         self.run.tell(Event::Checkpoint { path });
-        self.last_report.0 = Instant::now();
+        self.pace.leave_out(from.elapsed());
         Ok(())
     }
 }

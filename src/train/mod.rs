@@ -18,6 +18,8 @@ pub mod files;
 #[cfg(feature = "cli")]
 mod kept;
 #[cfg(feature = "cli")]
+mod pace;
+#[cfg(feature = "cli")]
 mod phase_masked;
 #[cfg(feature = "cli")]
 mod phase_pretrain;

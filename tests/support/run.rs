@@ -58,6 +58,23 @@ fn collect(dir: &Path, base: &Path, files: &mut Vec<(String, Vec<u8>)>) {
     }
 }
 
+/// Checks that the lines of a phase say how long training waited for data, and that the program said it at the end.
+pub fn assert_data_wait(run: &Path, phase: &str, said: &str) {
+    let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let lines = text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap());
+    let timings: Vec<_> =
+        lines.filter(|l| l["phase"] == phase).filter_map(|l| l.get("timing").cloned()).collect();
+    assert!(!timings.is_empty(), "no figures of time in {phase}");
+    for t in &timings {
+        let (wait, share) =
+            (t["data_wait_seconds"].as_f64().unwrap(), t["data_wait_share"].as_f64().unwrap());
+        assert!(wait >= 0.0 && (0.0..1.0).contains(&share), "{t}");
+        assert!(t["seconds_per_step"].as_f64().unwrap() > 0.0, "{t}");
+    }
+    let line = said.lines().find(|l| l.contains("waited for data"));
+    assert!(line.is_some(), "nothing of data in: {said}");
+}
+
 /// The metrics without wall-clock figures.
 pub fn metrics(run: &Path) -> Vec<serde_json::Value> {
     let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
