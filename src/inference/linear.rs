@@ -8,7 +8,7 @@ use crate::optim::{Cosine, Decay, Rates, Schedule};
 use crate::rng::{Key, Stream};
 use crate::session::{Data, Session};
 use crate::tasks::ranking::Ranking;
-use crate::train::{State, StepOptions, StepPlans, Stepper};
+use crate::train::{StepOptions, StepPlans, Stepper};
 
 /// Store of the heads.
 const PROBE: &str = "probe";
@@ -68,9 +68,8 @@ pub fn probe(
     }
     let caps = session.caps();
     let plans = plans(layers, cols, batch, options.classes, &caps)?;
-    let initial = State::initial(&plans.layout, &plans.kinds, options.seed);
     let mut stepper = Stepper::new(session, plans)?;
-    stepper.restore(&initial)?;
+    stepper.begin(options.seed)?;
     let steps = options.epochs * (n as u64).div_ceil(batch as u64);
     let schedule = Cosine { peak: options.lr, min: 0.0, warmup: 0, total: steps };
     stepper.write("weights", Data::F32(&vec![1.0 / batch as f32; batch]))?;

@@ -11,7 +11,7 @@ use crate::plan::{CompileOptions, Plan, compile};
 use crate::rng::{Key, Stream};
 use crate::session::{Data, HostData, PlanId, Session};
 use crate::tasks::pretrain::{MODEL, MaskedInputs};
-use crate::train::{State, StepOptions, StepPlans, Stepper, page_bytes};
+use crate::train::{StepOptions, StepPlans, Stepper, page_bytes};
 use std::sync::Arc;
 
 /// Seed of all contents.
@@ -282,9 +282,8 @@ impl Prepared {
     ) -> Result<Prepared> {
         let planned_bytes = plans.total_bytes();
         let all = vec![Arc::new(plans.micro.clone()), Arc::new(plans.update.clone())];
-        let state = State::initial(&plans.layout, &plans.kinds, seed);
         let mut stepper = Stepper::new(session, plans)?;
-        stepper.restore(&state)?;
+        stepper.begin(seed)?;
         let inputs = of_plan(inputs, &all[0]);
         Ok(Prepared { runner: Runner::Step(stepper, hyper), inputs, plans: all, planned_bytes })
     }

@@ -2,7 +2,7 @@
 
 use super::drive::{Drive, Evaluation, Numbers, Work};
 use super::events::Phase;
-use super::kept::{Kept, fine_tuned, fresh_state, open_start, start_from, tell_start};
+use super::kept::{Kept, fine_tuned, open_start, start_from, tell_start};
 use super::pictures::Pictures;
 use super::report::{Story, last_facts, reference};
 use super::run::{Job, Outcome, Run, Stand};
@@ -239,9 +239,8 @@ impl ClassifyWork {
             let steps = start_from(model, &c.model, &plans.layout, &mut pages, c.resize)?;
             tell_start(run, &c.start, model, steps);
         }
-        let state = fresh_state(&plans.layout, &plans.kinds, &pages);
         let mut stepper = Stepper::new(session, plans)?;
-        stepper.restore(&state)?;
+        stepper.begin_with(&pages)?;
         let all = job.pictures.val.len();
         let val_images = if c.val_images == 0 { all } else { c.val_images.min(all) };
         let batch = EVAL_BATCH.min(val_images).max(1);

@@ -1,10 +1,10 @@
 //! What every trained store keeps in a checkpoint: weights in the names of the public libraries, optimiser, state.
 
+use super::Stepper;
 use super::events::{Event, Phase};
 use super::files::{optimizer_file, pages_of, read_optimizer, state_limits, tensors_of};
 use super::run::Run;
 use super::state_json::StateJson;
-use super::{State, Stepper};
 use crate::config::SCRATCH;
 use crate::error::Result;
 use crate::graph::{PageKind, ParamLayout};
@@ -143,15 +143,4 @@ pub fn fine_tuned(sizes: &VitConfig, image: (usize, usize), drop_path: f32) -> V
 pub fn tell_start(run: &mut Run<'_>, name: &str, model: &ModelFile, steps: Vec<String>) {
     let notes = model.notes.iter().cloned().chain(steps);
     notes.for_each(|text| run.tell(Event::Note(format!("{name}: {text}"))));
-}
-
-/// The state of a store at the beginning of training from these parameters.
-pub fn fresh_state(layout: &ParamLayout, kinds: &[PageKind], pages: &[Vec<f32>]) -> State {
-    let mut state = State::initial(layout, kinds, 0);
-    for (kind, own) in &mut state.pages {
-        if matches!(kind, PageKind::Param | PageKind::Ema) {
-            *own = pages.to_vec();
-        }
-    }
-    state
 }

@@ -5,7 +5,7 @@ use super::events::{Event, Phase};
 use super::kept::Kept;
 use super::pretraining::{Pretraining, model_files};
 use super::run::Run;
-use super::{State, StepPlans, Stepper};
+use super::{StepPlans, Stepper};
 use crate::config::{COLOURS, Method, RunConfig};
 use crate::data::{Loader, LoaderOptions, MimBatch, MimBatches, Normalization, Samples, colour_of};
 use crate::error::Result;
@@ -106,9 +106,8 @@ impl MaskedWork {
             data: pictures.train.fingerprint(),
             weights: PageKind::Param,
         };
-        let initial = State::initial(&plans.layout, &plans.kinds, c.seed);
         let mut stepper = Stepper::new(session, plans)?;
-        stepper.restore(&initial)?;
+        stepper.begin(c.seed)?;
         let images = c.val_images.min(pictures.val.len()).max(1);
         let batch = EVAL_BATCH.min(images);
         let plan = target.eval_plan(&model, batch, &stepper.layout, &caps)?;

@@ -8,7 +8,7 @@ use super::pretraining::{Pretraining, model_files};
 use super::run::Run;
 use super::sheets::{ReconstructionInputs, reconstruction_sheet};
 use super::state_json::StateJson;
-use super::{State, Stepper, page_bytes, token_cache};
+use super::{Stepper, page_bytes, token_cache};
 use crate::config::RunConfig;
 use crate::data::{Loader, LoaderOptions, MimBatch, MimBatches, Samples, TokenBatches};
 use crate::error::{Error, Result};
@@ -131,9 +131,8 @@ impl PretrainWork {
         for (p, page) in tokenizer.pages.iter().enumerate() {
             session.write_page(TOKENIZER, PageKind::Param, p, page)?;
         }
-        let initial = State::initial(&plans.layout, &plans.kinds, c.seed);
         let mut stepper = Stepper::new(session, plans)?;
-        stepper.restore(&initial)?;
+        stepper.begin(c.seed)?;
         let images = c.val_images.min(pictures.val.len()).max(1);
         let batch = EVAL_BATCH.min(images);
         let plan = model.eval_plan(batch, &stepper.layout, &tokenizer.layout, &caps)?;

@@ -1,5 +1,6 @@
 //! The first phase of a run: a trained tokenizer, either loaded or trained here; what the training of both kinds shares.
 
+use super::Stepper;
 use super::drive::{Drive, Evaluation, Numbers, Work};
 use super::events::{Event, Phase};
 use super::files::{optimizer_file, pages_of, read_optimizer, state_limits, tensors_of};
@@ -8,7 +9,6 @@ use super::pretraining::Pretraining;
 use super::run::Run;
 use super::sheets::tokenizer_sheet;
 use super::state_json::StateJson;
-use super::{State, Stepper};
 use crate::config::RunConfig;
 use crate::data::{Loader, LoaderOptions, Samples, TokenBatch, TokenBatches};
 use crate::error::{Error, Result};
@@ -189,9 +189,8 @@ impl TokenizerWork {
         let caps = session.caps();
         let plans = tokenizer::plans(&sizes, c.token_side(), &c.tokenizer_training, &caps)?;
         let plan_hash = plans.micro.hash();
-        let initial = State::initial(&plans.layout, &plans.kinds, c.seed);
         let mut stepper = Stepper::new(session, plans)?;
-        stepper.restore(&initial)?;
+        stepper.begin(c.seed)?;
         let samples = Samples::in_order(job.pictures.val.clone(), c.seed, job.pictures.bad.clone())?;
         let images = c.val_images.min(job.pictures.val.len()).max(1);
         let batch = EVAL_BATCH.min(images);

@@ -1,11 +1,11 @@
 //! Pre-training by comparing views with a momentum network: self-distillation, momentum contrast.
 
+use super::Stepper;
 use super::drive::{Drive, Evaluation, Numbers, Work};
 use super::events::{Event, Phase};
 use super::kept::Kept;
 use super::pretraining::{Pretraining, model_files};
 use super::run::Run;
-use super::{State, Stepper};
 use crate::config::RunConfig;
 use crate::data::{Loader, LoaderOptions, Samples, ViewBatch, ViewBatches};
 use crate::error::Result;
@@ -75,9 +75,8 @@ impl ViewsWork {
                 Comparing::Moco(_) => PageKind::Param,
             },
         };
-        let initial = State::initial(&plans.layout, &plans.kinds, c.seed);
         let mut stepper = Stepper::new(session, plans)?;
-        stepper.restore(&initial)?;
+        stepper.begin(c.seed)?;
         let micro = stepper.micro();
         model.write_constants(stepper.session.as_mut(), micro, c.training.micro_batch())?;
         let images = c.val_images.min(pictures.val.len()).max(1);

@@ -116,9 +116,8 @@ impl VqKdWork {
         let taught = TeacherPlan { config: &teacher.config, layout: &teacher_layout };
         let plans = vq_kd::plans(sizes, &taught, (&c.tokenizer_training, &own), &caps)?;
         let plan_hash = plans.micro.hash();
-        let initial = State::initial(&plans.layout, &plans.kinds, c.seed);
         let mut stepper = Stepper::new(session, plans)?;
-        stepper.restore(&initial)?;
+        stepper.begin(c.seed)?;
         let maker = batches(job, teacher, false)?;
         let images = c.val_images.min(job.pictures.val.len()).max(1);
         let val: Vec<TokenBatch> =

@@ -2,11 +2,11 @@
 
 use super::drive::{Drive, Evaluation, Numbers, Work};
 use super::events::Phase;
-use super::kept::{Kept, fine_tuned, fresh_state, open_start, start_from, tell_start};
+use super::kept::{Kept, fine_tuned, open_start, start_from, tell_start};
 use super::pictures::{BAD_SHARE, Pictures};
 use super::report::{Story, last_facts, reference};
 use super::run::{Job, Outcome, Run, Stand};
-use super::{State, Stepper, check_fits};
+use super::{Stepper, check_fits};
 use crate::config::{Cadence, SegmentConfig, TaskConfig, to_toml};
 use crate::data::segment::{SegmentBatch, SegmentBatches, SegmentViews, open_segments};
 use crate::data::{BadSamples, Loader, LoaderOptions, Samples, Source, few};
@@ -211,15 +211,13 @@ impl SegmentWork {
             data: job.pictures.train.fingerprint(),
             weights: PageKind::Param,
         };
-        let initial = State::initial(&plans.layout, &plans.kinds, c.seed);
-        let mut pages = initial.kind(PageKind::Param).unwrap_or_default().to_vec();
+        let mut pages = plans.layout.initial(c.seed);
         if let Some(model) = &job.start {
             let steps = start_from(model, &c.model, &plans.layout, &mut pages, Resize::default())?;
             tell_start(run, &c.start, model, steps);
         }
-        let state = fresh_state(&plans.layout, &plans.kinds, &pages);
         let mut stepper = Stepper::new(session, plans)?;
-        stepper.restore(&state)?;
+        stepper.begin_with(&pages)?;
         let plan = network.predict_plan(EVAL_BATCH, &stepper.layout, &caps)?;
         let plan = stepper.session.load(Arc::new(plan))?;
         let segmenter = Segmenter::new(&network, plan, EVAL_BATCH, c.normalization());

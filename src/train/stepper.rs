@@ -222,6 +222,26 @@ impl Stepper {
     pub fn fetch_control(&mut self) -> Result<crate::session::Ticket> {
         self.session.fetch(self.update, &["control"])
     }
+    /// Writes the parameters that training under a seed begins with, and their average. The pages must be new: moments
+    /// and counters are zero there and stay so.
+    ///
+    /// # Errors
+    /// If the device refuses.
+    pub fn begin(&mut self, seed: u64) -> Result<()> {
+        self.begin_with(&self.layout.initial(seed))
+    }
+    /// As [`Stepper::begin`], with these parameters.
+    ///
+    /// # Errors
+    /// If the pages do not fit the layout or the device refuses.
+    pub fn begin_with(&mut self, pages: &[Vec<f32>]) -> Result<()> {
+        for &kind in self.kinds.iter().filter(|k| matches!(k, PageKind::Param | PageKind::Ema)) {
+            for (p, page) in pages.iter().enumerate() {
+                self.session.write_page(&self.layout.store, kind, p, page)?;
+            }
+        }
+        Ok(())
+    }
     /// Copies everything that training changes to the host.
     ///
     /// # Errors
