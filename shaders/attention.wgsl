@@ -25,9 +25,9 @@ fn forward(@builtin(global_invocation_id) gid: vec3<u32>) {
     var q: Row;
     var sum: Row;
     let q_at = qkv_at(0u, b, i, h);
-    for (var u = 0u; u < UNITS; u += 1u) {
-        q[u] = qkv[q_at + u] * p.scale;
-    }
+#repeat u UNITS
+    q[u] = qkv[q_at + u] * p.scale;
+#end
 #if TABLE
     let own = query_row(i);
     var key = patch_row(0u);
@@ -38,9 +38,9 @@ fn forward(@builtin(global_invocation_id) gid: vec3<u32>) {
         let k_at = qkv_at(1u, b, j, h);
         let v_at = qkv_at(2u, b, j, h);
         var dot_units = E(0.0);
-        for (var u = 0u; u < UNITS; u += 1u) {
-            dot_units += q[u] * qkv[k_at + u];
-        }
+#repeat u UNITS
+        dot_units += q[u] * qkv[k_at + u];
+#end
         var score = total(dot_units);
 #if TABLE
         score += table[pair_row(i, j, own, key.row) * p.heads + h];
@@ -51,14 +51,14 @@ fn forward(@builtin(global_invocation_id) gid: vec3<u32>) {
         let w = exp(score - larger);
         largest_score = larger;
         weight = weight * fade + w;
-        for (var u = 0u; u < UNITS; u += 1u) {
-            sum[u] = sum[u] * fade + w * qkv[v_at + u];
-        }
+#repeat u UNITS
+        sum[u] = sum[u] * fade + w * qkv[v_at + u];
+#end
     }
     let o_at = token_at(b, i, h);
-    for (var u = 0u; u < UNITS; u += 1u) {
-        o[o_at + u] = sum[u] / weight;
-    }
+#repeat u UNITS
+    o[o_at + u] = sum[u] / weight;
+#end
     lse[item] = largest_score + log(weight);
 }
 #endif
@@ -85,9 +85,9 @@ fn map(@builtin(global_invocation_id) gid: vec3<u32>) {
     let q_at = qkv_at(0u, b, i, h);
     let k_at = qkv_at(1u, b, j, h);
     var dot_units = E(0.0);
-    for (var u = 0u; u < UNITS; u += 1u) {
-        dot_units += qkv[q_at + u] * qkv[k_at + u];
-    }
+#repeat u UNITS
+    dot_units += qkv[q_at + u] * qkv[k_at + u];
+#end
     var score = total(dot_units) * p.scale;
 #if TABLE
     score += table[pair_row(i, j, query_row(i), key_row(j)) * p.heads + h];

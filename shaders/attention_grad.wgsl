@@ -31,11 +31,11 @@ fn queries(@builtin(global_invocation_id) gid: vec3<u32>) {
     var overlap = E(0.0);
     let q_at = qkv_at(0u, b, i, h);
     let o_at = token_at(b, i, h);
-    for (var u = 0u; u < UNITS; u += 1u) {
-        q[u] = qkv[q_at + u] * p.scale;
-        d_o[u] = cotangent[o_at + u];
-        overlap += d_o[u] * o[o_at + u];
-    }
+#repeat u UNITS
+    q[u] = qkv[q_at + u] * p.scale;
+    d_o[u] = cotangent[o_at + u];
+    overlap += d_o[u] * o[o_at + u];
+#end
     let own_delta = total(overlap);
     let own_lse = lse[item];
 #if TABLE
@@ -48,24 +48,24 @@ fn queries(@builtin(global_invocation_id) gid: vec3<u32>) {
         var k: Row;
         var s = E(0.0);
         var dp = E(0.0);
-        for (var u = 0u; u < UNITS; u += 1u) {
-            k[u] = qkv[k_at + u];
-            s += q[u] * k[u];
-            dp += d_o[u] * qkv[v_at + u];
-        }
+#repeat u UNITS
+        k[u] = qkv[k_at + u];
+        s += q[u] * k[u];
+        dp += d_o[u] * qkv[v_at + u];
+#end
         var score = total(s);
 #if TABLE
         score += table[pair_row(i, j, own, key.row) * p.heads + h];
         key = next_row(key, j);
 #endif
         let ds = exp(score - own_lse) * (total(dp) - own_delta) * p.scale;
-        for (var u = 0u; u < UNITS; u += 1u) {
-            dq[u] += ds * k[u];
-        }
+#repeat u UNITS
+        dq[u] += ds * k[u];
+#end
     }
-    for (var u = 0u; u < UNITS; u += 1u) {
-        dqkv[q_at + u] = dq[u];
-    }
+#repeat u UNITS
+    dqkv[q_at + u] = dq[u];
+#end
     delta[item] = own_delta;
 }
 #endif
@@ -95,10 +95,10 @@ fn keys(@builtin(global_invocation_id) gid: vec3<u32>) {
     var dv: Row;
     let k_at = qkv_at(1u, b, j, h);
     let v_at = qkv_at(2u, b, j, h);
-    for (var u = 0u; u < UNITS; u += 1u) {
-        k[u] = qkv[k_at + u] * p.scale;
-        v[u] = qkv[v_at + u];
-    }
+#repeat u UNITS
+    k[u] = qkv[k_at + u] * p.scale;
+    v[u] = qkv[v_at + u];
+#end
     let rows = (b * p.heads + h) * p.tokens;
 #if TABLE
     let own = key_row(j);
@@ -112,12 +112,12 @@ fn keys(@builtin(global_invocation_id) gid: vec3<u32>) {
         var d_o: Row;
         var s = E(0.0);
         var dp = E(0.0);
-        for (var u = 0u; u < UNITS; u += 1u) {
-            q[u] = qkv[q_at + u];
-            d_o[u] = cotangent[o_at + u];
-            s += q[u] * k[u];
-            dp += d_o[u] * v[u];
-        }
+#repeat u UNITS
+        q[u] = qkv[q_at + u];
+        d_o[u] = cotangent[o_at + u];
+        s += q[u] * k[u];
+        dp += d_o[u] * v[u];
+#end
         var score = total(s);
 #if TABLE
         score += table[pair_row(i, j, query.row + shift, own) * p.heads + h];
@@ -125,14 +125,14 @@ fn keys(@builtin(global_invocation_id) gid: vec3<u32>) {
 #endif
         let w = exp(score - lse[rows + i]);
         let ds = w * (total(dp) - delta[rows + i]) * p.scale;
-        for (var u = 0u; u < UNITS; u += 1u) {
-            dk[u] += ds * q[u];
-            dv[u] += w * d_o[u];
-        }
+#repeat u UNITS
+        dk[u] += ds * q[u];
+        dv[u] += w * d_o[u];
+#end
     }
-    for (var u = 0u; u < UNITS; u += 1u) {
-        dqkv[k_at + u] = dk[u];
-        dqkv[v_at + u] = dv[u];
-    }
+#repeat u UNITS
+    dqkv[k_at + u] = dk[u];
+    dqkv[v_at + u] = dv[u];
+#end
 }
 #endif

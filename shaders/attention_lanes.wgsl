@@ -1,9 +1,9 @@
 // attention.wgsl and attention_grad.wgsl for software adapters with subgroups of eight (same results, same formulas).
 //
-// A workgroup is one subgroup. Its lanes hold eight queries (forward, queries) or eight keys (keys); the other side goes
-// by in blocks of eight rows, one loaded by each lane and broadcast: loads are what is dear there, arithmetic is not.
+// A workgroup is one subgroup. Its lanes hold R queries each (forward, queries) or R keys (keys), eight rows apart; the
+// other side goes by in blocks of eight rows, one loaded by each lane and broadcast: loads are what is dear there.
 // queries also adds dS of all images of its run to map[h, i, j], which attention_table.wgsl turns into the table's
-// gradient; the map has `stride` rows and columns a head, a multiple of eight, so that nothing is cut off at its edges.
+// gradient; the map has `stride` rows and columns a head, a multiple of eight, so that only rows are cut off.
 // Sums in f32, in the order of keys, queries, images: deterministic.
 
 #import words
@@ -23,23 +23,41 @@ fn inner(x: E, y: E) -> f32 {
 #endif
 }
 
+// The y of every lane.
+struct All {
+    y0: E,
+    y1: E,
+    y2: E,
+    y3: E,
+    y4: E,
+    y5: E,
+    y6: E,
+    y7: E,
+}
+fn spread(y: E) -> All {
+    return All(
+        subgroupBroadcast(y, 0u), subgroupBroadcast(y, 1u), subgroupBroadcast(y, 2u), subgroupBroadcast(y, 3u),
+        subgroupBroadcast(y, 4u), subgroupBroadcast(y, 5u), subgroupBroadcast(y, 6u), subgroupBroadcast(y, 7u),
+    );
+}
+
 // The lane's x against the y of every lane.
-fn dots(s: Eight, x: E, y: E) -> Eight {
-    let a = vec4(inner(x, subgroupBroadcast(y, 0u)), inner(x, subgroupBroadcast(y, 1u)), inner(x, subgroupBroadcast(y, 2u)), inner(x, subgroupBroadcast(y, 3u)));
-    let b = vec4(inner(x, subgroupBroadcast(y, 4u)), inner(x, subgroupBroadcast(y, 5u)), inner(x, subgroupBroadcast(y, 6u)), inner(x, subgroupBroadcast(y, 7u)));
+fn dots(s: Eight, x: E, y: All) -> Eight {
+    let a = vec4(inner(x, y.y0), inner(x, y.y1), inner(x, y.y2), inner(x, y.y3));
+    let b = vec4(inner(x, y.y4), inner(x, y.y5), inner(x, y.y6), inner(x, y.y7));
     return Eight(s.a + a, s.b + b);
 }
 
 // Σ w_t · (y of lane t).
-fn mix8(w: Eight, y: E) -> E {
-    var sum = w.a.x * subgroupBroadcast(y, 0u);
-    sum += w.a.y * subgroupBroadcast(y, 1u);
-    sum += w.a.z * subgroupBroadcast(y, 2u);
-    sum += w.a.w * subgroupBroadcast(y, 3u);
-    sum += w.b.x * subgroupBroadcast(y, 4u);
-    sum += w.b.y * subgroupBroadcast(y, 5u);
-    sum += w.b.z * subgroupBroadcast(y, 6u);
-    sum += w.b.w * subgroupBroadcast(y, 7u);
+fn mix8(w: Eight, y: All) -> E {
+    var sum = w.a.x * y.y0;
+    sum += w.a.y * y.y1;
+    sum += w.a.z * y.y2;
+    sum += w.a.w * y.y3;
+    sum += w.b.x * y.y4;
+    sum += w.b.y * y.y5;
+    sum += w.b.z * y.y6;
+    sum += w.b.w * y.y7;
     return sum;
 }
 
@@ -153,6 +171,9 @@ fn stored(v: E) -> Out {
 }
 #endif
 
+// Units of the R rows that a lane holds.
+alias Rows = array<E, R * UNITS>;
+
 #if forward
 @group(0) @binding(0) var<storage, read_write> o: array<Out>;
 @group(0) @binding(1) var<storage, read_write> lse: array<f32>;
@@ -166,50 +187,77 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
     }
     let h = group / p.tiles % p.heads;
     let b = group / (p.tiles * p.heads);
-    let row = group % p.tiles * 8u + lane;
-    let i = min(row, p.tokens - 1u);
-    let q_at = qkv_at(0u, b, i, h);
-    var q: Row;
-    var sum: Row;
-    for (var u = 0u; u < UNITS; u += 1u) {
-        q[u] = unit(qkv[q_at + u]) * p.scale;
-    }
+    let row = group % p.tiles * (8u * R) + lane;
+    var i: array<u32, R>;
+    var q: Rows;
+    var sum: Rows;
+    var top: array<f32, R>;
+    var weight: array<f32, R>;
 #if TABLE
-    let own = query_row(i);
+    var own: array<u32, R>;
 #endif
-    var top = -3.0e38;
-    var weight = 0.0;
+#repeat r R
+    i[r] = min(row + 8u * r, p.tokens - 1u);
+    top[r] = -3.0e38;
+#if TABLE
+    own[r] = query_row(i[r]);
+#endif
+#repeat u UNITS
+    q[r * UNITS + u] = unit(qkv[qkv_at(0u, b, i[r], h) + u]) * p.scale;
+#end
+#end
     for (var j0 = 0u; j0 < p.tokens; j0 += 8u) {
         let j = min(j0 + lane, p.tokens - 1u);
         let k_at = qkv_at(1u, b, j, h);
         let v_at = qkv_at(2u, b, j, h);
-        var s = Eight();
-        for (var u = 0u; u < UNITS; u += 1u) {
-            s = dots(s, q[u], unit(qkv[k_at + u]));
+        var w: array<Eight, R>;
+        var fade: array<f32, R>;
+#repeat u UNITS
+        {
+            let k = spread(unit(qkv[k_at + u]));
+#repeat r R
+            w[r] = dots(w[r], q[r * UNITS + u], k);
+#end
         }
+#end
 #if TABLE
-        let bias = key_biases(i, own, j0, key_row(j), h);
-        s = Eight(s.a + bias.a, s.b + bias.b);
+        let other = key_row(j);
 #endif
-        s = existing(s, j0, -3.0e38);
-        let highest = max(s.a, s.b);
-        let larger = max(max(top, max(highest.x, highest.y)), max(highest.z, highest.w));
-        let fade = exp(top - larger);
-        let w = Eight(exp(s.a - larger), exp(s.b - larger));
-        let w_sum = w.a + w.b;
-        weight = weight * fade + ((w_sum.x + w_sum.y) + (w_sum.z + w_sum.w));
-        for (var u = 0u; u < UNITS; u += 1u) {
-            sum[u] = sum[u] * fade + mix8(w, unit(qkv[v_at + u]));
+#repeat r R
+        {
+            var s = w[r];
+#if TABLE
+            let bias = key_biases(i[r], own[r], j0, other, h);
+            s = Eight(s.a + bias.a, s.b + bias.b);
+#endif
+            s = existing(s, j0, -3.0e38);
+            let highest = max(s.a, s.b);
+            let larger = max(max(top[r], max(highest.x, highest.y)), max(highest.z, highest.w));
+            w[r] = Eight(exp(s.a - larger), exp(s.b - larger));
+            fade[r] = exp(top[r] - larger);
+            let w_sum = w[r].a + w[r].b;
+            weight[r] = weight[r] * fade[r] + ((w_sum.x + w_sum.y) + (w_sum.z + w_sum.w));
+            top[r] = larger;
         }
-        top = larger;
-    }
-    if row < p.tokens {
-        let o_at = token_at(b, i, h);
-        for (var u = 0u; u < UNITS; u += 1u) {
-            o[o_at + u] = stored(sum[u] / weight);
+#end
+#repeat u UNITS
+        {
+            let v = spread(unit(qkv[v_at + u]));
+#repeat r R
+            sum[r * UNITS + u] = sum[r * UNITS + u] * fade[r] + mix8(w[r], v);
+#end
         }
-        lse[(b * p.heads + h) * p.tokens + i] = top + log(weight);
+#end
     }
+#repeat r R
+    if row + 8u * r < p.tokens {
+        let o_at = token_at(b, i[r], h);
+#repeat u UNITS
+        o[o_at + u] = stored(sum[r * UNITS + u] / weight[r]);
+#end
+        lse[(b * p.heads + h) * p.tokens + i[r]] = top[r] + log(weight[r]);
+    }
+#end
 }
 #endif
 
@@ -243,58 +291,95 @@ fn queries(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
     let own_head = group / p.tiles % p.some_heads;
     let h = p.first_head + own_head;
     let first = group / (p.tiles * p.some_heads) * p.images;
-    let row = group % p.tiles * 8u + lane;
-    let i = min(row, p.tokens - 1u);
+    let row = group % p.tiles * (8u * R) + lane;
+    var i: array<u32, R>;
 #if TABLE
-    let own = query_row(i);
-    let map_at = (own_head * p.stride + row) * p.stride / 4u;
+    var own: array<u32, R>;
 #endif
+#repeat r R
+    i[r] = min(row + 8u * r, p.tokens - 1u);
+#if TABLE
+    own[r] = query_row(i[r]);
+#endif
+#end
     for (var b = first; b < min(first + p.images, p.batch); b += 1u) {
-        let q_at = qkv_at(0u, b, i, h);
-        let o_at = token_at(b, i, h);
-        var q: Row;
-        var d_o: Row;
-        var dq: Row;
-        var overlap = 0.0;
-        for (var u = 0u; u < UNITS; u += 1u) {
-            q[u] = unit(qkv[q_at + u]) * p.scale;
-            d_o[u] = cotangent_of(cotangent[o_at + u]);
-            dq[u] = E(0.0);
-            overlap += inner(d_o[u], mixed(o[o_at + u]));
+        var q: Rows;
+        var d_o: Rows;
+        var dq: Rows;
+        var overlap: array<f32, R>;
+        var own_lse: array<f32, R>;
+#repeat r R
+        {
+            let q_at = qkv_at(0u, b, i[r], h);
+            let o_at = token_at(b, i[r], h);
+            overlap[r] = 0.0;
+            own_lse[r] = lse[(b * p.heads + h) * p.tokens + i[r]];
+#repeat u UNITS
+            q[r * UNITS + u] = unit(qkv[q_at + u]) * p.scale;
+            d_o[r * UNITS + u] = cotangent_of(cotangent[o_at + u]);
+            dq[r * UNITS + u] = E(0.0);
+            overlap[r] += inner(d_o[r * UNITS + u], mixed(o[o_at + u]));
+#end
         }
-        let at = (b * p.heads + h) * p.tokens + i;
-        let own_lse = lse[at];
+#end
         for (var j0 = 0u; j0 < p.tokens; j0 += 8u) {
             let j = min(j0 + lane, p.tokens - 1u);
             let k_at = qkv_at(1u, b, j, h);
             let v_at = qkv_at(2u, b, j, h);
             var k: Row;
-            var s = Eight();
-            var dp = Eight();
-            for (var u = 0u; u < UNITS; u += 1u) {
+            var s: array<Eight, R>;
+            var ds: array<Eight, R>;
+#repeat r R
+            s[r] = Eight();
+            ds[r] = Eight();
+#end
+#repeat u UNITS
+            {
                 k[u] = unit(qkv[k_at + u]);
-                s = dots(s, q[u], k[u]);
-                dp = dots(dp, d_o[u], unit(qkv[v_at + u]));
+                let ks = spread(k[u]);
+                let vs = spread(unit(qkv[v_at + u]));
+#repeat r R
+                s[r] = dots(s[r], q[r * UNITS + u], ks);
+                ds[r] = dots(ds[r], d_o[r * UNITS + u], vs);
+#end
             }
+#end
 #if TABLE
-            let bias = key_biases(i, own, j0, key_row(j), h);
-            s = Eight(s.a + bias.a, s.b + bias.b);
+            let other = key_row(j);
 #endif
-            let w = existing(Eight(exp(s.a - own_lse), exp(s.b - own_lse)), j0, 0.0);
-            let ds = Eight(w.a * (dp.a - overlap), w.b * (dp.b - overlap));
+#repeat r R
+            {
 #if TABLE
-            keep(map_at + j0 / 4u, b == first, ds);
+                let bias = key_biases(i[r], own[r], j0, other, h);
+                s[r] = Eight(s[r].a + bias.a, s[r].b + bias.b);
 #endif
-            for (var u = 0u; u < UNITS; u += 1u) {
-                dq[u] += mix8(ds, k[u]);
+                let w = existing(Eight(exp(s[r].a - own_lse[r]), exp(s[r].b - own_lse[r])), j0, 0.0);
+                ds[r] = Eight(w.a * (ds[r].a - overlap[r]), w.b * (ds[r].b - overlap[r]));
+#if TABLE
+                if row + 8u * r < p.stride {
+                    keep(((own_head * p.stride + row + 8u * r) * p.stride + j0) / 4u, b == first, ds[r]);
+                }
+#endif
             }
-        }
-        if row < p.tokens {
-            for (var u = 0u; u < UNITS; u += 1u) {
-                dqkv[q_at + u] = stored(dq[u] * p.scale);
+#end
+#repeat u UNITS
+            {
+                let ks = spread(k[u]);
+#repeat r R
+                dq[r * UNITS + u] += mix8(ds[r], ks);
+#end
             }
-            delta[at] = overlap;
+#end
         }
+#repeat r R
+        if row + 8u * r < p.tokens {
+            let q_at = qkv_at(0u, b, i[r], h);
+#repeat u UNITS
+            dqkv[q_at + u] = stored(dq[r * UNITS + u] * p.scale);
+#end
+            delta[(b * p.heads + h) * p.tokens + i[r]] = overlap[r];
+        }
+#end
     }
 }
 #endif
@@ -314,21 +399,25 @@ fn keys(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     }
     let h = group / p.tiles % p.heads;
     let b = group / (p.tiles * p.heads);
-    let row = group % p.tiles * 8u + lane;
-    let j = min(row, p.tokens - 1u);
-    let k_at = qkv_at(1u, b, j, h);
-    let v_at = qkv_at(2u, b, j, h);
-    var k: Row;
-    var v: Row;
-    var dk: Row;
-    var dv: Row;
-    for (var u = 0u; u < UNITS; u += 1u) {
-        k[u] = unit(qkv[k_at + u]) * p.scale;
-        v[u] = unit(qkv[v_at + u]);
-    }
+    let row = group % p.tiles * (8u * R) + lane;
+    var j: array<u32, R>;
+    var k: Rows;
+    var v: Rows;
+    var dk: Rows;
+    var dv: Rows;
 #if TABLE
-    let own = key_row(j);
+    var own: array<u32, R>;
 #endif
+#repeat r R
+    j[r] = min(row + 8u * r, p.tokens - 1u);
+#if TABLE
+    own[r] = key_row(j[r]);
+#endif
+#repeat u UNITS
+    k[r * UNITS + u] = unit(qkv[qkv_at(1u, b, j[r], h) + u]) * p.scale;
+    v[r * UNITS + u] = unit(qkv[qkv_at(2u, b, j[r], h) + u]);
+#end
+#end
     let rows = (b * p.heads + h) * p.tokens;
     for (var i0 = 0u; i0 < p.tokens; i0 += 8u) {
         let i = min(i0 + lane, p.tokens - 1u);
@@ -336,32 +425,56 @@ fn keys(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         let o_at = token_at(b, i, h);
         var q: Row;
         var d_o: Row;
-        var s = Eight();
-        var dp = Eight();
-        for (var u = 0u; u < UNITS; u += 1u) {
+        var w: array<Eight, R>;
+        var ds: array<Eight, R>;
+#repeat u UNITS
+        {
             q[u] = unit(qkv[q_at + u]);
             d_o[u] = cotangent_of(cotangent[o_at + u]);
-            s = dots(s, k[u], q[u]);
-            dp = dots(dp, v[u], d_o[u]);
+            let qs = spread(q[u]);
+            let ds_o = spread(d_o[u]);
+#repeat r R
+            w[r] = dots(w[r], k[r * UNITS + u], qs);
+            ds[r] = dots(ds[r], v[r * UNITS + u], ds_o);
+#end
         }
-#if TABLE
-        let bias = query_biases(j, own, i0, query_row(i), h);
-        s = Eight(s.a + bias.a, s.b + bias.b);
-#endif
+#end
         let l = all_lanes(lse[rows + i]);
         let d = all_lanes(delta[rows + i]);
-        let w = existing(Eight(exp(s.a - l.a), exp(s.b - l.b)), i0, 0.0);
-        let ds = Eight(w.a * (dp.a - d.a), w.b * (dp.b - d.b));
-        for (var u = 0u; u < UNITS; u += 1u) {
-            dk[u] += mix8(ds, q[u]);
-            dv[u] += mix8(w, d_o[u]);
+#if TABLE
+        let other = query_row(i);
+#endif
+#repeat r R
+        {
+            var s = w[r];
+#if TABLE
+            let bias = query_biases(j[r], own[r], i0, other, h);
+            s = Eight(s.a + bias.a, s.b + bias.b);
+#endif
+            w[r] = existing(Eight(exp(s.a - l.a), exp(s.b - l.b)), i0, 0.0);
+            ds[r] = Eight(w[r].a * (ds[r].a - d.a), w[r].b * (ds[r].b - d.b));
         }
-    }
-    if row < p.tokens {
-        for (var u = 0u; u < UNITS; u += 1u) {
-            dqkv[k_at + u] = stored(dk[u] * p.scale);
-            dqkv[v_at + u] = stored(dv[u]);
+#end
+#repeat u UNITS
+        {
+            let qs = spread(q[u]);
+            let ds_o = spread(d_o[u]);
+#repeat r R
+            dk[r * UNITS + u] += mix8(ds[r], qs);
+            dv[r * UNITS + u] += mix8(w[r], ds_o);
+#end
         }
+#end
     }
+#repeat r R
+    if row + 8u * r < p.tokens {
+        let k_at = qkv_at(1u, b, j[r], h);
+        let v_at = qkv_at(2u, b, j[r], h);
+#repeat u UNITS
+        dqkv[k_at + u] = stored(dk[r * UNITS + u] * p.scale);
+        dqkv[v_at + u] = stored(dv[r * UNITS + u]);
+#end
+    }
+#end
 }
 #endif

@@ -30,10 +30,10 @@ fn pairs(@builtin(global_invocation_id) gid: vec3<u32>) {
         let o_at = token_at(b, i, h);
         var s = E(0.0);
         var dp = E(0.0);
-        for (var u = 0u; u < UNITS; u += 1u) {
-            s += qkv[q_at + u] * qkv[k_at + u];
-            dp += cotangent[o_at + u] * qkv[v_at + u];
-        }
+#repeat u UNITS
+        s += qkv[q_at + u] * qkv[k_at + u];
+        dp += cotangent[o_at + u] * qkv[v_at + u];
+#end
         let row = (b * p.heads + h) * p.tokens + i;
         sum += exp(total(s) * p.scale + bias - lse[row]) * (total(dp) - delta[row]);
     }

@@ -1,7 +1,7 @@
 // attention.wgsl and attention_grad.wgsl for GPUs at WebGPU's default limits (same results, same formulas).
 //
 // A workgroup holds WG rows of one head of one image, an invocation each: queries (forward, queries) or keys (keys).
-// The other side goes by in tiles of KEYS rows in workgroup memory, two arrays of KEYS · UNITS.
+// The other side goes by in tiles of KEYS rows, a multiple of eight, in workgroup memory, two arrays of KEYS · UNITS.
 // queries also adds dS of its run of images to map[part, h, j, i], for attention_table.wgsl.
 // QKV_HALF, O_HALF, DO_HALF (the cotangent), OUT_HALF (the result): kept in half precision.
 // Sums in f32, in the order of keys, queries, images: deterministic.
@@ -114,9 +114,9 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
     let q_at = qkv_at(0u, b, i, h);
     var q: Row;
     var sum: Row;
-    for (var u = 0u; u < UNITS; u += 1u) {
-        q[u] = unit(qkv[q_at + u]) * p.scale;
-    }
+#repeat u UNITS
+    q[u] = unit(qkv[q_at + u]) * p.scale;
+#end
 #if TABLE
     let own = query_row(i);
 #endif
@@ -124,38 +124,40 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
     var weight = 0.0;
     for (var j0 = 0u; j0 < p.tokens; j0 += KEYS) {
         load_keys(b, h, j0, lane);
-        var scores: array<f32, KEYS>;
-        var larger = top;
-        for (var t = 0u; t < KEYS; t += 1u) {
-            var score = 0.0;
-            for (var u = 0u; u < UNITS; u += 1u) {
-                score += inner(q[u], first[t * UNITS + u]);
-            }
+        for (var t0 = 0u; t0 < KEYS; t0 += 8u) {
+            var scores: array<f32, 8>;
+            var larger = top;
+#repeat t 8
+            scores[t] = 0.0;
+#repeat u UNITS
+            scores[t] += inner(q[u], first[(t0 + t) * UNITS + u]);
+#end
 #if TABLE
-            score += table[pair_row(i, j0 + t, own, tile_rows[t]) * p.heads + h];
+            scores[t] += table[pair_row(i, j0 + t0 + t, own, tile_rows[t0 + t]) * p.heads + h];
 #endif
-            scores[t] = select(-3.0e38, score, j0 + t < p.tokens);
+            scores[t] = select(-3.0e38, scores[t], j0 + t0 + t < p.tokens);
             larger = max(larger, scores[t]);
-        }
-        let fade = exp(top - larger);
-        weight *= fade;
-        for (var u = 0u; u < UNITS; u += 1u) {
+#end
+            let fade = exp(top - larger);
+            weight *= fade;
+#repeat u UNITS
             sum[u] *= fade;
+#end
+#repeat t 8
+            scores[t] = exp(scores[t] - larger);
+            weight += scores[t];
+#repeat u UNITS
+            sum[u] += scores[t] * second[(t0 + t) * UNITS + u];
+#end
+#end
+            top = larger;
         }
-        for (var t = 0u; t < KEYS; t += 1u) {
-            let w = exp(scores[t] - larger);
-            weight += w;
-            for (var u = 0u; u < UNITS; u += 1u) {
-                sum[u] += w * second[t * UNITS + u];
-            }
-        }
-        top = larger;
     }
     if token < p.tokens && b < p.batch {
         let o_at = token_at(b, i, h);
-        for (var u = 0u; u < UNITS; u += 1u) {
-            o[o_at + u] = stored(sum[u] / weight);
-        }
+#repeat u UNITS
+        o[o_at + u] = stored(sum[u] / weight);
+#end
         lse[(b * p.heads + h) * p.tokens + i] = top + log(weight);
     }
 }
@@ -190,12 +192,12 @@ fn queries(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
         var d_o: Row;
         var dq: Row;
         var overlap = 0.0;
-        for (var u = 0u; u < UNITS; u += 1u) {
-            q[u] = unit(qkv[q_at + u]) * p.scale;
-            d_o[u] = cotangent_of(cotangent[o_at + u]);
-            dq[u] = E(0.0);
-            overlap += inner(d_o[u], mixed(o[o_at + u]));
-        }
+#repeat u UNITS
+        q[u] = unit(qkv[q_at + u]) * p.scale;
+        d_o[u] = cotangent_of(cotangent[o_at + u]);
+        dq[u] = E(0.0);
+        overlap += inner(d_o[u], mixed(o[o_at + u]));
+#end
         let row = (b * p.heads + h) * p.tokens + i;
         let own_lse = lse[row];
         for (var j0 = 0u; j0 < p.tokens; j0 += KEYS) {
@@ -203,10 +205,10 @@ fn queries(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
             for (var t = 0u; t < min(KEYS, p.tokens - j0); t += 1u) {
                 var score = 0.0;
                 var dp = 0.0;
-                for (var u = 0u; u < UNITS; u += 1u) {
-                    score += inner(q[u], first[t * UNITS + u]);
-                    dp += inner(d_o[u], second[t * UNITS + u]);
-                }
+#repeat u UNITS
+                score += inner(q[u], first[t * UNITS + u]);
+                dp += inner(d_o[u], second[t * UNITS + u]);
+#end
 #if TABLE
                 score += table[pair_row(i, j0 + t, own, tile_rows[t]) * p.heads + h];
 #endif
@@ -221,15 +223,15 @@ fn queries(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
                     }
                 }
 #endif
-                for (var u = 0u; u < UNITS; u += 1u) {
-                    dq[u] += ds * first[t * UNITS + u];
-                }
+#repeat u UNITS
+                dq[u] += ds * first[t * UNITS + u];
+#end
             }
         }
         if token < p.tokens {
-            for (var u = 0u; u < UNITS; u += 1u) {
-                dqkv[q_at + u] = stored(dq[u] * p.scale);
-            }
+#repeat u UNITS
+            dqkv[q_at + u] = stored(dq[u] * p.scale);
+#end
             delta[row] = overlap;
         }
     }
@@ -278,10 +280,10 @@ fn keys(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     var v: Row;
     var dk: Row;
     var dv: Row;
-    for (var u = 0u; u < UNITS; u += 1u) {
-        k[u] = unit(qkv[k_at + u]) * p.scale;
-        v[u] = unit(qkv[v_at + u]);
-    }
+#repeat u UNITS
+    k[u] = unit(qkv[k_at + u]) * p.scale;
+    v[u] = unit(qkv[v_at + u]);
+#end
 #if TABLE
     let own = key_row(j);
 #endif
@@ -290,26 +292,26 @@ fn keys(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         for (var t = 0u; t < min(KEYS, p.tokens - i0); t += 1u) {
             var score = 0.0;
             var dp = 0.0;
-            for (var u = 0u; u < UNITS; u += 1u) {
-                score += inner(k[u], first[t * UNITS + u]);
-                dp += inner(v[u], second[t * UNITS + u]);
-            }
+#repeat u UNITS
+            score += inner(k[u], first[t * UNITS + u]);
+            dp += inner(v[u], second[t * UNITS + u]);
+#end
 #if TABLE
             score += table[pair_row(i0 + t, j, tile_rows[t], own) * p.heads + h];
 #endif
             let w = exp(score - tile_lse[t]);
             let ds = w * (dp - tile_delta[t]);
-            for (var u = 0u; u < UNITS; u += 1u) {
-                dk[u] += ds * first[t * UNITS + u];
-                dv[u] += w * second[t * UNITS + u];
-            }
+#repeat u UNITS
+            dk[u] += ds * first[t * UNITS + u];
+            dv[u] += w * second[t * UNITS + u];
+#end
         }
     }
     if token < p.tokens && b < p.batch {
-        for (var u = 0u; u < UNITS; u += 1u) {
-            dqkv[k_at + u] = stored(dk[u] * p.scale);
-            dqkv[v_at + u] = stored(dv[u]);
-        }
+#repeat u UNITS
+        dqkv[k_at + u] = stored(dk[u] * p.scale);
+        dqkv[v_at + u] = stored(dv[u]);
+#end
     }
 }
 #endif

@@ -14,7 +14,7 @@ struct Params {
     // Heads of one dispatch of the table gradient.
     first_head: u32,
     some_heads: u32,
-    // Images that one workgroup of the lanes' kernels goes through, tiles of eight tokens, row stride of the map.
+    // Images that one workgroup of the lanes' and tiles' kernels goes through, its tiles of tokens, row stride of the map.
     images: u32,
     tiles: u32,
     stride: u32,

@@ -2,7 +2,9 @@
 //!
 //! `#import name` inserts `common/name.wgsl` once; `#if NAME`, `#if !NAME`, `#else`, `#endif` choose lines by a define
 //! of the kernel call (absent or 0 is false) or by its entry point's name; a define that the text uses as a value becomes
-//! a constant of type `u32`. Every line of the result remembers its file and line.
+//! a constant of type `u32`. `#repeat u COUNT`, `#end` writes its lines COUNT times (a define or a number), with 0u, 1u, …
+//! for the word `u`: WGSL loops stay loops, because their bound is checked, and what they index then lies in memory.
+//! Every line of the result remembers its file and line.
 
 use crate::error::{Error, Result};
 use crate::ops::KernelCall;
@@ -217,6 +219,11 @@ impl Expansion<'_> {
         name == self.entry || self.defines.iter().any(|&(n, v)| n == name && v != 0)
     }
 
+    /// A number, or the value of a define.
+    fn count(&self, text: &str) -> Option<u32> {
+        text.parse().ok().or_else(|| self.defines.iter().find(|d| d.0 == text).map(|d| d.1))
+    }
+
     fn file(&mut self, name: &str, importer: Option<(&str, usize)>) -> Result<()> {
         let Some(text) = self.library.texts.get(name).cloned() else {
             let e = Error::device("no such WGSL file").got(name);
@@ -227,6 +234,8 @@ impl Expansion<'_> {
         };
         // One entry per open `#if`: whether its lines are kept, and whether its condition held.
         let mut open: Vec<(bool, bool)> = Vec::new();
+        // The word, the count and the first line of every open `#repeat`.
+        let mut repeats: Vec<(String, u32, usize)> = Vec::new();
         for (i, line) in text.lines().enumerate() {
             let wrong = |what: &str| Error::device(what).at(format!("shaders/{name}.wgsl:{}", i + 1));
             let kept = open.iter().all(|o| o.0);
@@ -252,6 +261,23 @@ impl Expansion<'_> {
                     }
                 }
                 (Some("#import"), Some(_)) => {}
+                (Some("#repeat"), Some(word)) if kept => {
+                    let count = words.next().and_then(|n| self.count(n));
+                    let count = count.ok_or_else(|| wrong("#repeat without a count").got(line))?;
+                    repeats.push((word.to_string(), count, self.body.len()));
+                }
+                (Some("#end"), None) if kept => {
+                    let (word, count, first) = repeats.pop().ok_or_else(|| wrong("#end without #repeat"))?;
+                    let lines = self.body.split_off(first);
+                    self.body.extend((0..count).flat_map(|i| {
+                        let to = format!("{i}u");
+                        lines
+                            .iter()
+                            .map(|l| (with_word(&l.0, &word, &to), l.1.clone(), l.2))
+                            .collect::<Vec<_>>()
+                    }));
+                }
+                (Some("#repeat"), Some(_)) | (Some("#end"), None) => {}
                 (Some(word), _) if word.starts_with('#') => return Err(wrong("unknown directive").got(line)),
                 (Some("enable" | "requires"), Some(_)) if kept => {
                     self.head.push((line.to_string(), name.to_string(), i + 1));
@@ -260,10 +286,12 @@ impl Expansion<'_> {
                 _ => {}
             }
         }
-        if open.is_empty() {
-            return Ok(());
-        }
-        Err(Error::device("#if without #endif").at(format!("shaders/{name}.wgsl")))
+        let missing = match (open.is_empty(), repeats.is_empty()) {
+            (true, true) => return Ok(()),
+            (false, _) => "#if without #endif",
+            (true, false) => "#repeat without #end",
+        };
+        Err(Error::device(missing).at(format!("shaders/{name}.wgsl")))
     }
 
     fn finish(self) -> Source {
@@ -287,6 +315,21 @@ impl Expansion<'_> {
     }
 }
 
+/// A line with every occurrence of a word replaced.
+fn with_word(line: &str, word: &str, to: &str) -> String {
+    let of_word = |c: char| c.is_alphanumeric() || c == '_';
+    let mut result = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(at) = rest.find(of_word) {
+        let end = rest[at..].find(|c| !of_word(c)).map_or(rest.len(), |n| at + n);
+        let found = &rest[at..end];
+        result.push_str(&rest[..at]);
+        result.push_str(if found == word { to } else { found });
+        rest = &rest[end..];
+    }
+    result + rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,6 +348,20 @@ mod tests {
         assert_eq!(text(&[("A", 3)]), "const A: u32 = 3u;\na A\nnot b\nentry\n");
         assert_eq!(text(&[("A", 1), ("B", 1)]), "const A: u32 = 1u;\na A\nentry\n");
         assert_eq!(text(&[("A", 0), ("B", 1)]), "else\nentry\n");
+    }
+
+    #[test]
+    fn repeated_lines() {
+        let l = library(
+            "#repeat u N\nx[u] = us.u + 2u;\n#repeat v 2\ny(u, v);\n#end\n#end\n#if A\n#repeat u N\n#end\n#endif",
+        );
+        let text = l.expand("test", "main", &[("N", 2)]).unwrap().text;
+        let one = |u: u32| format!("x[{u}u] = us.{u}u + 2u;\ny({u}u, 0u);\ny({u}u, 1u);\n");
+        assert_eq!(text, one(0) + &one(1));
+        assert_eq!(l.expand("test", "main", &[("N", 2)]).unwrap().origin(4), ("test", 2));
+        for text in ["#repeat u M\n#end", "#repeat u 2", "#end"] {
+            library(text).expand("test", "main", &[]).unwrap_err();
+        }
     }
 
     #[test]

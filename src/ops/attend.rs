@@ -67,6 +67,7 @@ impl AttentionSize {
         spec: &AttentionSpec,
         heads: (usize, usize),
         images: usize,
+        tiles: usize,
         stride: usize,
     ) -> KernelCall {
         let vec = vector(&[self.hd]);
@@ -76,7 +77,7 @@ impl AttentionSize {
             .define("TABLE", u32::from(spec.grid.is_some()))
             .words(&[self.batch, self.tokens, self.heads, gh, gw])
             .float(self.scale() as f32)
-            .words(&[heads.0, heads.1, images, self.tiles(), stride, 1])
+            .words(&[heads.0, heads.1, images, tiles, stride, 1])
     }
     /// Completes a dispatch of the tiles' kernels: `heads` are (first, number), and each workgroup goes through `images`.
     pub(crate) fn in_tiles(
@@ -87,13 +88,11 @@ impl AttentionSize {
         images: usize,
     ) -> KernelCall {
         let tiles = self.tokens.div_ceil(TILE_ROWS);
-        // Two arrays; a power of two up to 32.
-        let fit = (TILE_BYTES / (8 * self.hd)).clamp(1, 32);
+        // Two arrays; a power of two from 8 (see `in_tiles`) to 32.
+        let fit = (TILE_BYTES / (8 * self.hd)).clamp(8, 32);
         let keys = if fit.is_power_of_two() { fit } else { fit.next_power_of_two() / 2 };
-        let mut call = self.complete(call, spec, heads, images, self.tokens);
-        let at = call.params.len() - 3;
-        call.params[at] = tiles as u32;
-        call.define("WG", TILE_ROWS as u32)
+        self.complete(call, spec, heads, images, tiles, self.tokens)
+            .define("WG", TILE_ROWS as u32)
             .define("KEYS", keys as u32)
             .groups(self.batch.div_ceil(images) * heads.1 * tiles)
     }
@@ -114,13 +113,16 @@ impl AttentionSize {
         let groups = self.heads * self.tokens.div_ceil(TILE_ROWS);
         self.batch.div_ceil(RUNS.div_ceil(groups).clamp(1, self.batch))
     }
-    /// Groups of eight tokens.
-    pub(crate) fn tiles(&self) -> usize {
-        self.tokens.div_ceil(LANES)
-    }
     /// Rows and columns of a head in the map of summed score gradients.
     pub(crate) fn map_stride(&self, caps: &Caps) -> usize {
-        if in_lanes(caps) { LANES * self.tiles() } else { self.tokens }
+        if in_lanes(caps) { self.tokens.next_multiple_of(LANES) } else { self.tokens }
+    }
+    /// Rows that a lane of the lanes' kernels holds: a tile's loads of the other side cost about as much as the arithmetic
+    /// of one row. Heads wider than 32 fill the instruction cache with one row already.
+    fn rows_of_lane(&self) -> usize {
+        let most = if self.hd <= 32 { 3 } else { 1 };
+        let cost = |rows: &usize| self.tokens.div_ceil(LANES * rows) * (1 + rows);
+        (1..=most).min_by_key(cost).unwrap_or(1)
     }
     /// Completes a dispatch of the lanes' kernels: `heads` are (first, number), and each workgroup goes through `images`.
     pub(crate) fn lanes(
@@ -131,9 +133,11 @@ impl AttentionSize {
         heads: (usize, usize),
         images: usize,
     ) -> KernelCall {
-        let groups = self.batch.div_ceil(images) * heads.1 * self.tiles();
-        let call = self.complete(call, spec, heads, images, LANES * self.tiles());
-        call.define("WIDE", u32::from(caps.int64)).groups(groups)
+        let rows = self.rows_of_lane();
+        let tiles = self.tokens.div_ceil(LANES * rows);
+        let call = self.complete(call, spec, heads, images, tiles, self.map_stride(caps));
+        let groups = self.batch.div_ceil(images) * heads.1 * tiles;
+        call.define("WIDE", u32::from(caps.int64)).define("R", rows as u32).groups(groups)
     }
     /// Completes a dispatch of the attention kernels with `items` invocations; `heads` are (first, number) of the heads
     /// that a dispatch of the table gradient works on.
@@ -145,7 +149,7 @@ impl AttentionSize {
         heads: (usize, usize),
         stride: usize,
     ) -> KernelCall {
-        self.complete(call, spec, heads, 1, stride).define("WG", WG as u32).over(items, WG)
+        self.complete(call, spec, heads, 1, 0, stride).define("WG", WG as u32).over(items, WG)
     }
     /// Query rows of all images and heads.
     pub(crate) fn rows(&self) -> usize {
