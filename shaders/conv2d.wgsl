@@ -1,8 +1,8 @@
-// The parts of a "same" convolution beside its matrix product (common to all three passes, images NHWC).
-// gather: rows[pixel − first, tap·C + c] = x[pixel shifted by tap, c], 0 outside the image; tap = kh·k + kw.
-// pack: packed[tap·C + c, o] = w[o, c, kh, kw].  flip: packed[tap·O + o, c] = w[o, c, k²−1−tap] (input gradient).
-// unpack: dw[o, c, tap] = packed[o, tap·C + c].
-// Grid: one invocation per unit of the result, or per pixel (BY_PIXEL). No sums.
+// The parts of a "same" convolution beside its matrix product (images NHWC; packed weights go tap by tap, tap = kh·k + kw).
+// pack: packed[o, tap, c] = w[o, c, tap].  flip: packed[c, tap, o] = w[o, c, k² − 1 − tap] (input gradient).
+// unpack: dw[o, c, tap] = packed[o, tap, c].
+// gather: rows[pixel − first, tap, c] = x[pixel shifted by tap, c], 0 outside the image, where a product can't find them itself.
+// Grid: one invocation per unit of channels and other channel, or per unit of the rows, or per pixel (BY_PIXEL). No sums.
 
 #import elem
 #import grid
@@ -70,49 +70,103 @@ fn gather(@builtin(global_invocation_id) gid: vec3<u32>) {
 #endif
 }
 #else
+// The weights' side: `units` of channels `c` of each `o`; for flip `units` of `o` of each `c`. TAPS = k².
 struct Params {
     units: u32,
     o: u32,
     c: u32,
-    taps: u32, // k²
 }
 @group(0) @binding(15) var<uniform> p: Params;
-@group(0) @binding(0) var<storage, read_write> result: array<f32>;
-@group(0) @binding(1) var<storage, read> w: array<f32>;
+#if VEC
+alias Moved = Quad;
+#else
+alias Moved = f32;
+#endif
 #endif
 
 #if pack
+@group(0) @binding(0) var<storage, read_write> result: array<Moved>;
+@group(0) @binding(1) var<storage, read> w: array<Moved>;
+
 @compute @workgroup_size(WG)
 fn pack(@builtin(global_invocation_id) gid: vec3<u32>) {
     let i = item_index(gid, WG);
-    if i >= p.units {
+    if i >= p.o * p.units {
         return;
     }
-    let line = i / p.o;
-    result[i] = w[(i % p.o * p.c + line % p.c) * p.taps + line / p.c];
-}
+    let read_at = i * TAPS;
+    let write_at = i / p.units * p.units * TAPS + i % p.units;
+#if VEC
+    var v: array<vec4<f32>, TAPS>;
+#repeat t TAPS
+    v[t] = quad(w[read_at + t]);
+#end
+#repeat t TAPS
+    result[write_at + t * p.units] = packed(vec4(v[t / 4u][t % 4u], v[(TAPS + t) / 4u][(TAPS + t) % 4u], v[(2u * TAPS + t) / 4u][(2u * TAPS + t) % 4u], v[(3u * TAPS + t) / 4u][(3u * TAPS + t) % 4u]));
+#end
+#else
+    for (var t = 0u; t < TAPS; t += 1u) {
+        result[write_at + t * p.units] = w[read_at + t];
+    }
 #endif
-
-#if flip
-@compute @workgroup_size(WG)
-fn flip(@builtin(global_invocation_id) gid: vec3<u32>) {
-    let i = item_index(gid, WG);
-    if i >= p.units {
-        return;
-    }
-    let line = i / p.c;
-    result[i] = w[(line % p.o * p.c + i % p.c) * p.taps + p.taps - 1u - line / p.o];
 }
 #endif
 
 #if unpack
+@group(0) @binding(0) var<storage, read_write> result: array<Moved>;
+@group(0) @binding(1) var<storage, read> w: array<Moved>;
+
 @compute @workgroup_size(WG)
 fn unpack(@builtin(global_invocation_id) gid: vec3<u32>) {
     let i = item_index(gid, WG);
-    if i >= p.units {
+    if i >= p.o * p.units {
         return;
     }
-    let o = i / (p.c * p.taps);
-    result[i] = w[(o * p.taps + i % p.taps) * p.c + i / p.taps % p.c];
+    let write_at = i * TAPS;
+    let read_at = i / p.units * p.units * TAPS + i % p.units;
+#if VEC
+    var v: array<vec4<f32>, TAPS>;
+#repeat t TAPS
+    {
+        let q = quad(w[read_at + t * p.units]);
+        v[t / 4u][t % 4u] = q.x;
+        v[(TAPS + t) / 4u][(TAPS + t) % 4u] = q.y;
+        v[(2u * TAPS + t) / 4u][(2u * TAPS + t) % 4u] = q.z;
+        v[(3u * TAPS + t) / 4u][(3u * TAPS + t) % 4u] = q.w;
+    }
+#end
+#repeat t TAPS
+    result[write_at + t] = packed(v[t]);
+#end
+#else
+    for (var t = 0u; t < TAPS; t += 1u) {
+        result[write_at + t] = w[read_at + t * p.units];
+    }
+#endif
+}
+#endif
+
+#if flip
+@group(0) @binding(0) var<storage, read_write> result: array<Moved>;
+@group(0) @binding(1) var<storage, read> w: array<f32>;
+
+@compute @workgroup_size(WG)
+fn flip(@builtin(global_invocation_id) gid: vec3<u32>) {
+    let i = item_index(gid, WG);
+    if i >= p.c * p.units {
+        return;
+    }
+    let c = i / p.units;
+    let step = p.c * TAPS;
+    let read_at = i % p.units * WIDTH * step + c * TAPS;
+    let write_at = c * p.units * TAPS + i % p.units;
+    for (var t = 0u; t < TAPS; t += 1u) {
+        let at = read_at + TAPS - 1u - t;
+#if VEC
+        result[write_at + t * p.units] = packed(vec4(w[at], w[at + step], w[at + 2u * step], w[at + 3u * step]));
+#else
+        result[write_at + t * p.units] = w[at];
+#endif
+    }
 }
 #endif

@@ -3,6 +3,8 @@
 // Shapes and storage of A and B: common/operands.wgsl; the tile: common/strip.wgsl.
 // Grid: one workgroup of LANES lanes per tile of ROWS × 8·LANES, times the parts of k; parts are summed by matmul_sum.wgsl.
 // SWAP: the host exchanged the operands to make the rows the narrow side, so the tile is stored transposed.
+// WALK_A, WALK_B: the rows of A, or the columns of B, are the pixels of a convolution. Their places are found once, and once
+// for each tap of the kernel where they are under it, because divisions are dear on software adapters.
 // Accumulation in f32, in the order of k: deterministic.
 
 #import grid
@@ -13,6 +15,7 @@
 #import result
 #import tile_store
 
+#if !WALK_A
 #if SUBGROUP
 // What lane `lane` loads of eight rows from `row` and four k from `k`; lanes beyond the eighth load the same again.
 fn load_left(row: u32, k: u32, lane: u32) -> Left {
@@ -33,7 +36,9 @@ fn load_left(row: u32, k: u32, lane: u32) -> Left {
 #endif
 }
 #endif
+#endif
 
+#if !WALK_B
 // Four k of four columns: column j of the matrix is k + j.
 fn load_right(k: u32, col: u32) -> mat4x4<f32> {
 #if TB
@@ -42,6 +47,7 @@ fn load_right(k: u32, col: u32) -> mat4x4<f32> {
     return mat4x4(right(k, col), right(k + 1u, col), right(k + 2u, col), right(k + 3u, col));
 #endif
 }
+#endif
 
 #if SUBGROUP
 // The workgroup is one subgroup.
@@ -61,38 +67,55 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let col = (group % p.tiles_n) * (8u * LANES) + lane * 8u;
     let end = min(p.k, (part + 1u) * p.chunk);
     var tile: Tile;
-    for (var k = part * p.chunk; k < end; k += 4u) {
-        let lo = load_right(k, col);
-        let hi = load_right(k, col + 4u);
-        strip(&tile, 0u, load_left(row, k, lane), lo, hi);
-#if PAIR
-        strip(&tile, 16u, load_left(row + 8u, k, lane), lo, hi);
+#if WALK
+    // The pixels that the lane loads, and what is of them under the present tap.
+    var pixels: array<Pixel, PIXELS>;
+    var taps: array<Tap, PIXELS>;
+#repeat i PIXELS
+#if WALK_B
+    pixels[i] = pixel_at(p.b_at + min(col + i, p.n - 1u));
+#else
+#if SUBGROUP
+    pixels[i] = pixel_at(p.a_at + min(row + 8u * i + (lane & 7u), p.m - 1u));
+#else
+    pixels[i] = pixel_at(p.a_at + min(row + i, p.m - 1u));
 #endif
-#if MID
-        strip(&tile, 32u, load_left(row + 16u, k, lane), lo, hi);
-        strip(&tile, 48u, load_left(row + 24u, k, lane), lo, hi);
 #endif
-#if TALL
-        strip(&tile, 64u, load_left(row + 32u, k, lane), lo, hi);
-        strip(&tile, 80u, load_left(row + 40u, k, lane), lo, hi);
-        strip(&tile, 96u, load_left(row + 48u, k, lane), lo, hi);
-        strip(&tile, 112u, load_left(row + 56u, k, lane), lo, hi);
+#end
+    for (var first = part * p.chunk; first < end; first = (first / p.channels + 1u) * p.channels) {
+        let last = min(end, (first / p.channels + 1u) * p.channels);
+#repeat i PIXELS
+        taps[i] = tap_at(pixels[i], first / p.channels);
+#end
+#else
+    let first = part * p.chunk;
+    let last = end;
+    {
 #endif
+        for (var k = first; k < last; k += 4u) {
+#if WALK_B
+            let lo = transpose(mat4x4(under_b(taps[0], k), under_b(taps[1], k), under_b(taps[2], k), under_b(taps[3], k)));
+            let hi = transpose(mat4x4(under_b(taps[4], k), under_b(taps[5], k), under_b(taps[6], k), under_b(taps[7], k)));
+#else
+            let lo = load_right(k, col);
+            let hi = load_right(k, col + 4u);
+#endif
+#repeat i STRIPS
+#if WALK_A
+#if SUBGROUP
+            strip(&tile, 16u * i, under_a(taps[i], k), lo, hi);
+#else
+            strip(&tile, 16u * i, Left(under_a(taps[8u * i], k), under_a(taps[8u * i + 1u], k), under_a(taps[8u * i + 2u], k), under_a(taps[8u * i + 3u], k), under_a(taps[8u * i + 4u], k), under_a(taps[8u * i + 5u], k), under_a(taps[8u * i + 6u], k), under_a(taps[8u * i + 7u], k)), lo, hi);
+#endif
+#else
+            strip(&tile, 16u * i, load_left(row + 8u * i, k, lane), lo, hi);
+#endif
+#end
+        }
     }
     let at = p.c_at + part * p.m * p.n;
     let of_cols = ends8(col);
-    store_strip(&tile, 0u, at, row, col, of_cols);
-#if PAIR
-    store_strip(&tile, 16u, at, row + 8u, col, of_cols);
-#endif
-#if MID
-    store_strip(&tile, 32u, at, row + 16u, col, of_cols);
-    store_strip(&tile, 48u, at, row + 24u, col, of_cols);
-#endif
-#if TALL
-    store_strip(&tile, 64u, at, row + 32u, col, of_cols);
-    store_strip(&tile, 80u, at, row + 40u, col, of_cols);
-    store_strip(&tile, 96u, at, row + 48u, col, of_cols);
-    store_strip(&tile, 112u, at, row + 56u, col, of_cols);
-#endif
+#repeat i STRIPS
+    store_strip(&tile, 16u * i, at, row + 8u * i, col, of_cols);
+#end
 }

@@ -32,30 +32,30 @@ fn load_left(q: u32, row: u32, k: u32) {
 #if TA
     let at = across(q);
     let v = vec4<f16>(left(row + at.x, k + at.y));
-    for (var i = 0u; i < 4u; i += 1u) {
-        rows[(at.x + i) * DEPTH + at.y] = v[i];
-    }
+#repeat i 4
+    rows[(at.x + i) * DEPTH + at.y] = v[i];
+#end
 #else
     let at = along(q);
     let v = vec4<f16>(left(row + at.x, k + at.y));
-    for (var i = 0u; i < 4u; i += 1u) {
-        rows[at.x * DEPTH + at.y + i] = v[i];
-    }
+#repeat i 4
+    rows[at.x * DEPTH + at.y + i] = v[i];
+#end
 #endif
 }
 fn load_right(q: u32, k: u32, col: u32) {
 #if TB
     let at = along(q);
     let v = vec4<f16>(right(k + at.y, col + at.x));
-    for (var i = 0u; i < 4u; i += 1u) {
-        cols[(at.y + i) * EDGE + at.x] = v[i];
-    }
+#repeat i 4
+    cols[(at.y + i) * EDGE + at.x] = v[i];
+#end
 #else
     let at = across(q);
     let v = vec4<f16>(right(k + at.y, col + at.x));
-    for (var i = 0u; i < 4u; i += 1u) {
-        cols[at.y * EDGE + at.x + i] = v[i];
-    }
+#repeat i 4
+    cols[at.y * EDGE + at.x + i] = v[i];
+#end
 #endif
 }
 

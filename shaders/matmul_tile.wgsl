@@ -114,7 +114,8 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             a_next = next_left(t, row, k);
             b_next = next_right(t, k, col);
         }
-        for (var i = 0u; i < DEPTH; i += 1u) {
+#repeat i DEPTH
+        {
             let a0 = rows[i * STRIDE + ty];
             let b0 = cols[i * STRIDE + tx];
             s00 = outer(s00, a0, b0);
@@ -126,6 +127,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             s11 = outer(s11, a1, b1);
 #endif
         }
+#end
         workgroupBarrier();
     }
     if group >= tiles * ((p.k + p.chunk - 1u) / p.chunk) {

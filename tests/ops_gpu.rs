@@ -115,12 +115,25 @@ fn every_variant_of_products() {
     let products: Vec<&Sample> =
         all.iter().filter(|s| format!("{:?}", s.op).starts_with("Matmul")).step_by(13).collect();
     assert!(products.len() >= 4, "only {} products", products.len());
+    // The three passes of a convolution whose products read their rows from the image.
+    let convolutions: Vec<&Sample> = (all.iter())
+        .filter(|s| format!("{:?}", s.op).starts_with("Conv2d"))
+        .filter(|s| s.inputs.iter().any(|i| [[1, 6, 6, 16], [1, 6, 6, 32]].iter().any(|l| i.0.shape() == l)))
+        .collect();
+    assert_eq!(convolutions.len(), 3, "one of each pass");
     let mut session = GpuSession::guarded(gpu.clone());
     for variant in ProductVariant::ALL.into_iter().filter(|v| v.runs_on(&gpu.caps())) {
         let caps = Caps { products: [Some(variant); 4], ..gpu.caps() };
         for s in &products {
             let result = one(s, &mut session, &caps, Returns::Results, FORWARD);
             assert!(result.is_ok(), "{variant} of {:?}: {result:?}", s.op);
+        }
+        // A GPU's weight gradient goes along the pixels with every variant, too.
+        for tier in [Tier::Software, Tier::Hardware] {
+            for s in &convolutions {
+                let result = one(s, &mut session, &Caps { tier, ..caps }, Returns::Results, FORWARD);
+                assert!(result.is_ok(), "{variant} of {:?} ({tier:?}): {result:?}", s.op);
+            }
         }
     }
 }

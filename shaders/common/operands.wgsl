@@ -2,6 +2,8 @@
 // offsets in elements. A_VEC and B_VEC: four neighbours are read at once, which needs strides and offsets in fours; A_HALF and
 // B_HALF: they are kept in half precision.
 // K_TAIL: k is no multiple of the kernel's step, so terms beyond it are cut off.
+// A_CONV and B_CONV: the operand is the matrix of a "same" convolution, which is never stored: row = pixel of NHWC images,
+// column = tap · channels + channel, 0 where a tap lies outside the image. Channels come in fours; a_at and b_at are pixels.
 
 struct Params {
     m: u32,
@@ -19,6 +21,12 @@ struct Params {
     tiles_n: u32,
     chunk: u32,
     bias_at: u32,
+#if CONV
+    height: u32,
+    width: u32,
+    channels: u32,
+    side: u32, // of the kernel
+#endif
 #import ending_params
 }
 #if A_HALF
@@ -55,8 +63,55 @@ fn four_of_b(i: u32) -> vec4<f32> {
 #endif
 @group(0) @binding(15) var<uniform> p: Params;
 
+#if CONV
+// A pixel: the first one of its image, its row and its column.
+struct Pixel {
+    image: u32,
+    y: u32,
+    x: u32,
+}
+fn pixel_at(i: u32) -> Pixel {
+    let line = i / p.width;
+    let y = line % p.height;
+    return Pixel((line - y) * p.width, y, i - line * p.width);
+}
+// The first channel under a tap of the kernel that lies on a pixel, less the tap's first column: add the column of the
+// matrix. It may wrap.
+struct Tap {
+    at: u32,
+    inside: bool,
+}
+fn tap_at(pixel: Pixel, tap: u32) -> Tap {
+    // Beyond the upper or left edge these wrap to large numbers.
+    let y = pixel.y + tap / p.side - p.side / 2u;
+    let x = pixel.x + tap % p.side - p.side / 2u;
+    return Tap((pixel.image + y * p.width + x - tap) * p.channels, y < p.height && x < p.width);
+}
+#endif
+#if A_CONV
+fn under_a(tap: Tap, k: u32) -> vec4<f32> {
+    return select(vec4<f32>(), four_of_a((tap.at + k) >> 2u), tap.inside);
+}
+#endif
+#if B_CONV
+fn under_b(tap: Tap, k: u32) -> vec4<f32> {
+    return select(vec4<f32>(), four_of_b((tap.at + k) >> 2u), tap.inside);
+}
+#endif
+
 // Four neighbours of A: [row, k..k+4], or [row..row+4, k] if TA; rows beyond m repeat the last, k beyond its end is 0.
 fn left(row: u32, k: u32) -> vec4<f32> {
+#if A_CONV
+#if TA
+    let pixel = k;
+    let column = min(row, p.m - 4u);
+#else
+    let pixel = min(row, p.m - 1u);
+    let column = k;
+#endif
+    let tap = tap_at(pixel_at(p.a_at + pixel), column / p.channels);
+    return select(vec4<f32>(), under_a(tap, column), k < p.k);
+#else
 #if TA
 #if A_VEC
     let v = four_of_a((p.a_at + min(k, p.k - 1u) * p.lda + min(row, p.m - 4u)) >> 2u);
@@ -84,10 +139,22 @@ fn left(row: u32, k: u32) -> vec4<f32> {
     return select(vec4<f32>(), v, vec4(k, k + 1u, k + 2u, k + 3u) < vec4(p.k));
 #endif
 #endif
+#endif
 }
 
 // Four neighbours of B: [k, col..col+4], or [k..k+4, col] if TB; columns beyond n repeat the last, k beyond its end is 0.
 fn right(k: u32, col: u32) -> vec4<f32> {
+#if B_CONV
+#if TB
+    let pixel = min(col, p.n - 1u);
+    let column = k;
+#else
+    let pixel = k;
+    let column = min(col, p.n - 4u);
+#endif
+    let tap = tap_at(pixel_at(p.b_at + pixel), column / p.channels);
+    return select(vec4<f32>(), under_b(tap, column), k < p.k);
+#else
 #if TB
     let at = p.b_at + min(col, p.n - 1u) * p.ldb;
 #if B_VEC
@@ -113,6 +180,7 @@ fn right(k: u32, col: u32) -> vec4<f32> {
     return select(vec4<f32>(), v, k < p.k);
 #else
     return v;
+#endif
 #endif
 #endif
 }

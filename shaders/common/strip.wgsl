@@ -2,7 +2,7 @@
 //
 // Each lane accumulates eight columns of every row. An element of the left operand is loaded by one lane and broadcast;
 // without subgroup operations (!SUBGROUP) every lane loads the whole rows itself.
-// ROWS = 8; 16 if PAIR; 32 if also MID; 64 if also TALL. Sums run over k in order, four terms at a time.
+// ROWS = 8 · STRIPS. Sums run over k in order, four terms at a time.
 
 alias Tile = array<vec4<f32>, ROWS * 2u>;
 // What the lanes of a subgroup hold of eight rows and four k.

@@ -70,12 +70,16 @@ impl ConvShape {
             to[half * self.c + row..].fill(T::ZERO);
         }
     }
-    /// Packs the weights `at(tap, o)` as `[o/16, taps, 16]`, zeros beyond the last channel.
-    pub(crate) fn pack<T: super::Real>(&self, at: impl Fn(usize, usize) -> T) -> Vec<T> {
+    /// Packs the weights `at(o, c, position in the kernel)` as `[o/16, taps, 16]`, zeros beyond the last channel.
+    pub(crate) fn pack<T: super::Real>(&self, at: impl Fn(usize, usize, usize) -> T + Sync) -> Vec<T> {
         let mut packed = vec![T::ZERO; self.packed()];
-        for tap in 0..self.taps() {
-            (0..self.o).for_each(|o| packed[self.packed_at(tap, o)] = at(tap, o));
-        }
+        super::par_chunks(&mut packed, self.taps() * BLOCK, |b, block| {
+            let outputs = b * BLOCK..self.o.min((b + 1) * BLOCK);
+            for (c, t) in (0..self.c).flat_map(|c| (0..self.k * self.k).map(move |t| (c, t))) {
+                let to = block[(t * self.c + c) * BLOCK..].iter_mut();
+                to.zip(outputs.clone()).for_each(|(to, o)| *to = at(o, c, t));
+            }
+        });
         packed
     }
 }

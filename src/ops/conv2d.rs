@@ -1,10 +1,11 @@
 //! "Same" convolution of NHWC images with an odd square kernel, stride 1; weights `[out, in, k, k]` as in checkpoints.
 //!
-//! All three passes are matrix products over gathered rows: a row of the gathered matrix holds the `k·k·C` inputs under
-//! one output pixel, in the order (kh, kw, channel). The input gradient is the same convolution with the kernel
-//! flipped and its channel axes swapped.
+//! All three passes are matrix products with a matrix whose rows hold the `k·k·C` inputs under one output pixel, in the
+//! order (kh, kw, channel). Products read it from the image where channels come in fours; else, and for the weight
+//! gradient on software adapters, its rows are gathered first. The input gradient is the same convolution with the
+//! kernel flipped and its channel axes swapped.
 
-use super::gemm::{Gemm, Matrix};
+use super::gemm::{Gemm, Matrix, Taps};
 use super::units::vector;
 use super::{Access, Arg, Caps, Ending, KernelCall, Kernels, Product, Tier};
 use super::{Args, Op, Vjp, arity, col_sum, cpu_kernel, expect_elements, linear};
@@ -126,11 +127,18 @@ impl ConvSize {
         let (all, chunk) = (self.batch * self.pixels(), self.chunk());
         (0..all).step_by(chunk).map(move |first| (first, chunk.min(all - first)))
     }
-    /// Scratch: packed weights and gathered rows.
-    fn kernels(&self) -> Result<Kernels> {
-        let packed = TensorType::real(&[self.taps() * self.o])?;
-        let rows = TensorType::real(&[self.chunk() * self.taps()])?;
-        Ok(Kernels { calls: vec![], scratch: vec![packed, rows] })
+    /// The matrix of rows under the pixels, read from an image operand by the products themselves.
+    fn under(&self, image: usize) -> Option<Matrix> {
+        let taps = Taps { height: self.height, width: self.width, channels: self.c, side: self.k };
+        (self.c % 4 == 0).then(|| Matrix::under(Arg::In(image), taps))
+    }
+    /// Scratch: packed weights, and gathered rows if products need them.
+    fn kernels(&self, gathers: bool) -> Result<Kernels> {
+        let mut scratch = vec![TensorType::real(&[self.taps() * self.o])?];
+        if gathers {
+            scratch.push(TensorType::real(&[self.chunk() * self.taps()])?);
+        }
+        Ok(Kernels { calls: vec![], scratch })
     }
     /// Gathers the rows of a chunk of the image operand.
     ///
@@ -148,36 +156,47 @@ impl ConvSize {
             .words(&[items, first, self.height, self.width, self.c / vec, self.k])
             .each(items, vec)
     }
-    /// Rearranges weights; `o` and `c` as stored in checkpoints.
-    fn weights_call(&self, entry: &'static str, to: Arg, of: Arg, o: usize, c: usize) -> KernelCall {
-        let (n, taps) = (self.taps() * self.o, self.k * self.k);
-        let call = KernelCall::new("conv2d", entry).bind(to, Access::Write).bind(of, Access::Read);
-        call.words(&[n, o, c, taps]).each(n, 1)
+    /// Rearranges the weights of checkpoints, `[o, c, k, k]`, or such a gradient; for `flip` this is the mirrored convolution.
+    fn weights_call(&self, entry: &'static str, to: Arg, of: Arg) -> KernelCall {
+        let vec = vector(&[self.c]);
+        let (units, flips) = (self.c / vec, entry == "flip");
+        let (o, c) = if flips { (self.c, self.o) } else { (self.o, self.c) };
+        KernelCall::new("conv2d", entry)
+            .bind(to, Access::Write)
+            .bind(of, Access::Read)
+            .define("TAPS", (self.k * self.k) as u32)
+            .words(&[units, o, c])
+            .each(self.o * units, vec)
     }
-    /// The product of gathered rows and weights packed as `[taps, o]`.
+    /// The product of the rows under the pixels and weights packed as `[o, taps]`.
     fn convolve_calls(
         &self,
         caps: &Caps,
-        pack: KernelCall,
+        pack: &'static str,
         bias: Option<usize>,
         ending: Option<&Ending>,
     ) -> Result<Kernels> {
-        let mut kernels = self.kernels()?;
-        kernels.calls.push(pack);
+        let product = |a: Matrix, first: usize, count: usize| Gemm {
+            m: count,
+            n: self.o,
+            k: self.taps(),
+            a,
+            b: Matrix::new(PACKED, self.taps()).transposed(true),
+            c: Matrix::new(Arg::Out(0), self.o).at(first * self.o),
+            bias: bias.map(|b| (Arg::In(b), 0)),
+            accumulate: false,
+            ending,
+        };
+        let under = self.under(0);
+        let mut kernels = self.kernels(under.is_none())?;
+        kernels.calls.push(self.weights_call(pack, PACKED, Arg::In(1)));
+        if let Some(a) = under {
+            product(a, 0, self.batch * self.pixels()).draw(caps, &mut kernels)?;
+            return Ok(kernels);
+        }
         for (first, count) in self.chunks() {
             kernels.calls.push(self.gather_call(caps, 0, first, count));
-            let gemm = Gemm {
-                m: count,
-                n: self.o,
-                k: self.taps(),
-                a: Matrix::new(ROWS, self.taps()),
-                b: Matrix::new(PACKED, self.o),
-                c: Matrix::new(Arg::Out(0), self.o).at(first * self.o),
-                bias: bias.map(|b| (Arg::In(b), 0)),
-                accumulate: false,
-                ending,
-            };
-            gemm.draw(caps, &mut kernels)?;
+            product(Matrix::new(ROWS, self.taps()), first, count).draw(caps, &mut kernels)?;
         }
         Ok(kernels)
     }
@@ -190,7 +209,7 @@ impl Conv2d {
     fn run<T: Real>(&self, args: &mut Args<'_, T>) {
         let s = Self::size(args.in_types);
         let (w, kk) = (args.real(1), s.k * s.k);
-        let packed = s.shape().pack(|tap, o| w[(o * s.c + tap % s.c) * kk + tap / s.c]);
+        let packed = s.shape().pack(|o, c, t| w[(o * s.c + c) * kk + t]);
         convolve(&s, args.real(0), &packed, args.real(2), args.out(0));
     }
 }
@@ -248,7 +267,7 @@ impl Product for Conv2d {
         ending: Option<&Ending>,
     ) -> Result<Kernels> {
         let s = Self::size(inputs);
-        s.convolve_calls(caps, s.weights_call("pack", PACKED, Arg::In(1), s.o, s.c), Some(2), ending)
+        s.convolve_calls(caps, "pack", Some(2), ending)
     }
 }
 
@@ -261,7 +280,7 @@ impl Conv2dGradInput {
         let s = Self::size(args.in_types);
         let (w, kk) = (args.real(1), s.k * s.k);
         // Stored as [c, o, k, k] seen from here; the kernel is turned by half a circle.
-        let packed = s.shape().pack(|tap, o| w[(tap % s.c * s.o + o) * kk + (kk - 1 - tap / s.c)]);
+        let packed = s.shape().pack(|o, c, t| w[(c * s.o + o) * kk + kk - 1 - t]);
         convolve(&s, args.real(0), &packed, &[], args.out(0));
     }
 }
@@ -297,7 +316,7 @@ impl Product for Conv2dGradInput {
     ) -> Result<Kernels> {
         // The mirrored convolution has `c` input and `o` output channels; the stored weights are [c, o, k, k].
         let s = Self::size(inputs);
-        s.convolve_calls(caps, s.weights_call("flip", PACKED, Arg::In(1), s.c, s.o), None, ending)
+        s.convolve_calls(caps, "flip", None, ending)
     }
 }
 
@@ -348,23 +367,29 @@ impl Op for Conv2dGradWeight {
     }
     fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
         let s = self.size(inputs);
-        let mut kernels = s.kernels()?;
-        for (first, count) in s.chunks() {
-            kernels.calls.push(s.gather_call(caps, 1, first, count));
-            let gemm = Gemm {
-                m: s.o,
-                n: s.taps(),
-                k: count,
-                a: Matrix::new(Arg::In(0), s.o).transposed(true).at(first * s.o),
-                b: Matrix::new(ROWS, s.taps()),
-                c: Matrix::new(PACKED, s.taps()),
-                bias: None,
-                accumulate: first > 0,
-                ending: None,
-            };
-            gemm.draw(caps, &mut kernels)?;
+        let product = |b: Matrix, first: usize, count: usize| Gemm {
+            m: s.o,
+            n: s.taps(),
+            k: count,
+            a: Matrix::new(Arg::In(0), s.o).transposed(true).at(first * s.o),
+            b,
+            c: Matrix::new(PACKED, s.taps()),
+            bias: None,
+            accumulate: first > 0,
+            ending: None,
+        };
+        // Going along the pixels means divisions for every load, which only a GPU hides.
+        let under = s.under(1).filter(|_| caps.tier == Tier::Hardware);
+        let mut kernels = s.kernels(under.is_none())?;
+        if let Some(b) = under {
+            product(b, 0, s.batch * s.pixels()).draw(caps, &mut kernels)?;
+        } else {
+            for (first, count) in s.chunks() {
+                kernels.calls.push(s.gather_call(caps, 1, first, count));
+                product(Matrix::new(ROWS, s.taps()), first, count).draw(caps, &mut kernels)?;
+            }
         }
-        kernels.calls.push(s.weights_call("unpack", Arg::Out(0), PACKED, s.o, s.c));
+        kernels.calls.push(s.weights_call("unpack", Arg::Out(0), PACKED));
         Ok(kernels)
     }
     cpu_kernel!();

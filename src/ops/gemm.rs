@@ -20,6 +20,19 @@ pub(crate) struct Matrix {
     pub transposed: bool,
     /// Kept in half precision.
     pub half: bool,
+    /// Never stored: the rows under the taps of a convolution; `at` counts pixels.
+    pub taps: Option<Taps>,
+}
+
+/// The matrix of a "same" convolution: a row for each pixel of NHWC images, `side²·channels` columns, tap by tap.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Taps {
+    pub height: usize,
+    pub width: usize,
+    /// A multiple of four.
+    pub channels: usize,
+    /// Of the kernel.
+    pub side: usize,
 }
 
 /// `C[m,n] = A[m,k]·B[k,n] (+ bias[n]) (+ C)`.
@@ -39,13 +52,22 @@ pub(crate) struct Gemm<'a> {
     pub ending: Option<&'a Ending>,
 }
 
-/// Rows and columns that a large product is cut at are multiples of this, so that no tile is cut.
+/// Rows, columns and terms that a large product is cut at are multiples of this, so that no tile is cut.
 const CUT: usize = 128;
+
+/// About half of a size, in whole tiles.
+fn whole_tiles(size: usize) -> usize {
+    (size / 2).next_multiple_of(CUT)
+}
 
 impl Matrix {
     /// A matrix with the given columns in storage, from its first element.
     pub(crate) fn new(arg: Arg, stride: usize) -> Self {
-        Matrix { arg, stride, at: 0, transposed: false, half: false }
+        Matrix { arg, stride, at: 0, transposed: false, half: false, taps: None }
+    }
+    /// The matrix of a convolution over the images in a buffer; a row counts as one in `stride` and `at`.
+    pub(crate) fn under(arg: Arg, taps: Taps) -> Self {
+        Matrix { taps: Some(taps), ..Matrix::new(arg, 1) }
     }
     pub(crate) fn transposed(self, transposed: bool) -> Self {
         Matrix { transposed, ..self }
@@ -59,7 +81,7 @@ impl Matrix {
     }
     /// Whether runs of `len` neighbours can be read in fours.
     fn in_fours(&self, len: usize) -> bool {
-        self.stride % 4 == 0 && self.at % 4 == 0 && len % 4 == 0
+        self.taps.is_some() || (self.stride % 4 == 0 && self.at % 4 == 0 && len % 4 == 0)
     }
 }
 
@@ -78,27 +100,44 @@ impl Gemm<'_> {
     fn flops(&self) -> u64 {
         2 * (self.m * self.n) as u64 * self.k as u64
     }
-    /// The product as two of about half the rows or columns, if it is too much for one dispatch of a GPU.
+    /// The product as two of about half the rows, columns or terms, if it is too much for one dispatch of a GPU.
     fn halves(&self, caps: &Caps) -> Option<[Self; 2]> {
-        let whole_tiles = |size: usize| (size / 2).next_multiple_of(CUT);
-        let (rows, columns) = (whole_tiles(self.m), whole_tiles(self.n));
         if caps.tier != Tier::Hardware || self.flops() <= DISPATCH_FLOPS {
             return None;
         }
-        let (a, b, c) = (self.a, self.b, self.c);
         // An ending may read a row of its own by column, so that only rows are cut.
-        if (self.m >= self.n || self.ending.is_some()) && rows < self.m {
-            let skip = rows * if a.transposed { 1 } else { a.stride };
-            let rest =
-                Gemm { m: self.m - rows, a: a.at(a.at + skip), c: c.at(c.at + rows * c.stride), ..*self };
-            return Some([Gemm { m: rows, ..*self }, rest]);
+        let columns = self.ending.is_none().then(|| self.half_the_columns()).flatten();
+        if self.m >= self.n || columns.is_none() {
+            return self.half_the_rows().or(columns).or_else(|| self.half_the_terms());
         }
-        (columns < self.n && self.ending.is_none()).then(|| {
-            let skip = columns * if b.transposed { b.stride } else { 1 };
+        columns
+    }
+    fn half_the_rows(&self) -> Option<[Self; 2]> {
+        let (rows, a, c) = (whole_tiles(self.m), self.a, self.c);
+        let skip = rows * if a.transposed { 1 } else { a.stride };
+        (rows < self.m).then(|| {
+            let (a, c) = (a.at(a.at + skip), c.at(c.at + rows * c.stride));
+            [Gemm { m: rows, ..*self }, Gemm { m: self.m - rows, a, c, ..*self }]
+        })
+    }
+    fn half_the_columns(&self) -> Option<[Self; 2]> {
+        let (columns, b, c) = (whole_tiles(self.n), self.b, self.c);
+        let skip = columns * if b.transposed { b.stride } else { 1 };
+        (columns < self.n && b.taps.is_none()).then(|| {
             let bias = self.bias.map(|(arg, at)| (arg, at + columns));
-            let c = c.at(c.at + columns);
-            let rest = Gemm { n: self.n - columns, b: b.at(b.at + skip), c, bias, ..*self };
-            [Gemm { n: columns, ..*self }, rest]
+            let (b, c) = (b.at(b.at + skip), c.at(c.at + columns));
+            [Gemm { n: columns, ..*self }, Gemm { n: self.n - columns, b, c, bias, ..*self }]
+        })
+    }
+    /// The second product adds to the first.
+    fn half_the_terms(&self) -> Option<[Self; 2]> {
+        let (terms, a, b) = (whole_tiles(self.k), self.a, self.b);
+        let along = a.taps.is_some() || (b.taps.is_some() && b.transposed);
+        (terms < self.k && !along && self.ending.is_none()).then(|| {
+            let a = a.at(a.at + terms * if a.transposed { a.stride } else { 1 });
+            let b = b.at(b.at + terms * if b.transposed { 1 } else { b.stride });
+            let rest = Gemm { k: self.k - terms, a, b, bias: None, accumulate: true, ..*self };
+            [Gemm { k: terms, ..*self }, rest]
         })
     }
     fn draw_as(&self, variant: Variant, caps: &Caps, kernels: &mut Kernels) -> Result<()> {
@@ -131,6 +170,16 @@ impl Gemm<'_> {
             .work((parts * m * n) as u64);
         kernels.calls.push(self.ending.map_or(sum.clone(), |e| e.end(sum)));
         Ok(())
+    }
+    /// How a register tile goes along the rows of a convolution; if they run along k it can't.
+    fn walk(&self, variant: Variant, caps: &Caps, call: KernelCall) -> KernelCall {
+        let a = self.a.taps.is_some() && !self.a.transposed;
+        let b = self.b.taps.is_some() && self.b.transposed;
+        let pixels = if b { 8 } else { variant.rows_loaded(caps) };
+        call.define("WALK_A", u32::from(a))
+            .define("WALK_B", u32::from(b))
+            .define("WALK", u32::from(a || b))
+            .define("PIXELS", pixels as u32)
     }
     fn product(&self, variant: Variant, caps: &Caps, chunk: usize) -> KernelCall {
         let c_vec = self.c.in_fours(self.n);
@@ -169,8 +218,15 @@ impl Gemm<'_> {
             .define("ACCUMULATE", u32::from(g.accumulate))
             .words(&[g.m, g.n, g.k, g.a.stride, g.b.stride, g.c.stride, g.a.at, g.b.at, g.c.at])
             .words(&[tiles_m, tiles_n, chunk, g.bias.map_or(0, |b| b.1)])
-            .groups(tiles_m * tiles_n * g.k.div_ceil(chunk))
-            .work(self.flops());
+            .define("A_CONV", u32::from(g.a.taps.is_some()))
+            .define("B_CONV", u32::from(g.b.taps.is_some()));
+        if let Some(t) = g.a.taps.or(g.b.taps) {
+            call = call.define("CONV", 1).words(&[t.height, t.width, t.channels, t.side]);
+        }
+        if matches!(variant, Variant::Strip { .. }) {
+            call = g.walk(variant, caps, call);
+        }
+        call = call.groups(tiles_m * tiles_n * g.k.div_ceil(chunk)).work(self.flops());
         variant.define(self.ending.map_or(call.clone(), |e| e.end(call)), caps)
     }
 }

@@ -179,6 +179,10 @@ impl ProductVariant {
         let chunk = k.div_ceil(parts).next_multiple_of(self.step());
         (k.div_ceil(chunk), chunk)
     }
+    /// Rows of the tile that one lane of a register tile loads.
+    pub(crate) fn rows_loaded(self, caps: &Caps) -> usize {
+        if shares_loads(caps) { self.tile(caps).0 / 8 } else { self.tile(caps).0 }
+    }
     /// File stem of its shader.
     pub(crate) fn shader(self) -> &'static str {
         match self {
@@ -192,9 +196,7 @@ impl ProductVariant {
         match self {
             Variant::Strip { rows, swap } => call
                 .define("ROWS", rows as u32)
-                .define("PAIR", u32::from(rows >= 16))
-                .define("MID", u32::from(rows >= 32))
-                .define("TALL", u32::from(rows >= 64))
+                .define("STRIPS", (rows / 8) as u32)
                 .define("SWAP", u32::from(swap))
                 .define("SUBGROUP", u32::from(shares_loads(caps)))
                 .define("LANES", lanes(caps) as u32)
