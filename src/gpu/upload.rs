@@ -2,7 +2,7 @@
 
 /// Bytes for which another thread is woken: it takes some ten microseconds to come.
 #[cfg(not(target_arch = "wasm32"))]
-const SHARE: usize = 256 << 10;
+const SHARE: usize = 512 << 10;
 /// Threads that copy; more do not make memory faster.
 #[cfg(not(target_arch = "wasm32"))]
 const MOST: usize = 4;
