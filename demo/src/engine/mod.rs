@@ -1,6 +1,6 @@
 //! The networks on the host's device: looks, the codebook's atlas, training, a share of work at a time. Nothing here waits.
 //!
-//! [`Engine::advance`] is called over and over: by a thread of its own on the desktop, by the window's frames in a
+//! [`Engine::advance`] is called over and over: by a thread of its own on the desktop, by tasks of the page in a
 //! browser. Results go to the [`Board`]; pixels go to textures on the device.
 
 mod ahead;

@@ -18,8 +18,6 @@ impl Beit {
         }
         self.frame = Some(context.cumulative_frame_nr());
         self.board.attend(context);
-        #[cfg(target_arch = "wasm32")]
-        self.advance_in_frame(context);
         self.news = self.board.read();
         if let Some(renderer) = self.renderer.clone() {
             self.register(&mut renderer.write());
@@ -43,20 +41,6 @@ impl Beit {
         if std::mem::take(&mut self.atlas_wanted) != self.atlas_told {
             self.atlas_told = !self.atlas_told;
             self.order(Command::WantAtlas(self.atlas_told));
-        }
-    }
-
-    /// In a browser the engine has no thread: it gets a share of every frame.
-    #[cfg(target_arch = "wasm32")]
-    fn advance_in_frame(&mut self, context: &Context) {
-        let now = context.input(|i| i.time);
-        if let Some((engine, orders)) = &mut self.engine {
-            while let Ok(command) = orders.try_recv() {
-                engine.obey(command, now);
-            }
-            if engine.advance(now) {
-                context.request_repaint();
-            }
         }
     }
 

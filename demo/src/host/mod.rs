@@ -1,14 +1,14 @@
 //! The connection between a window and the networks: owned by the host program, shared by all widgets.
 
 mod frame;
+#[cfg(target_arch = "wasm32")]
+mod tasks;
 #[cfg(not(target_arch = "wasm32"))]
 mod thread;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-#[cfg(target_arch = "wasm32")]
-use std::sync::mpsc::Receiver;
 use std::sync::mpsc::{Sender, channel};
 
 use beit::data::{MaskKind, MaskSpec, Picture, generate};
@@ -32,7 +32,7 @@ pub enum Compute {
     Auto,
     /// On the host's device.
     Device,
-    /// On the processor, on a thread; in a browser, in the window's frames.
+    /// On the processor, on a thread; in a browser, in tasks of the page.
     Processor,
 }
 
@@ -46,14 +46,12 @@ struct Wants {
 
 /// Networks on the host's device, the picture that is looked at, and what the widgets share: mask and chosen patch.
 ///
-/// All work happens on a thread of its own (in a browser: a share of it in every frame), on the host's device and queue,
-/// in submits of a few milliseconds. No call waits for the device, no global handler of it is set, and it is never
+/// All work happens on a thread of its own (in a browser: in tasks between the frames), on the host's device and queue, in
+/// submits of a few milliseconds. No call waits for the device, no global handler of it is set, and it is never
 /// destroyed. Dropping this ends the work.
 pub struct Beit {
     board: Arc<Board>,
     commands: Sender<Command>,
-    #[cfg(target_arch = "wasm32")]
-    engine: Option<(Engine, Receiver<Command>)>,
     news: News,
     /// Why nothing can be computed at all.
     unusable: Option<String>,
@@ -130,8 +128,6 @@ impl Beit {
         Beit {
             board: Arc::default(),
             commands,
-            #[cfg(target_arch = "wasm32")]
-            engine: None,
             news: News::default(),
             unusable: None,
             device,
@@ -181,9 +177,7 @@ impl Beit {
             }
         }
         #[cfg(target_arch = "wasm32")]
-        {
-            beit.engine = Some((Engine::new(gpu, on_processor, beit.board.clone()), orders));
-        }
+        tasks::start(Engine::new(gpu, on_processor, beit.board.clone()), orders);
         beit.show_scene(0);
         beit.order(Command::BuiltIn);
         beit
