@@ -32,7 +32,7 @@ fn picture(path: &Path, w: u32, h: u32) {
 #[test]
 fn wrong_flags_exit_2() {
     let dir = scratch();
-    let cases: [(&[&str], &[&str]); 12] = [
+    let cases: [(&[&str], &[&str]); 13] = [
         (&["--num-mask-patches", "0"], &["num-mask-patches", "0"]),
         (&["--num-mask-patches", "17"], &["num-mask-patches", "16", "17"]),
         (&["--batch-size", "0"], &["batch-size", "1 or more"]),
@@ -45,6 +45,7 @@ fn wrong_flags_exit_2() {
         (&["--mask-kind", "stripes"], &["--mask-kind", "blockwise"]),
         (&["--stop-after", "0"], &["--stop-after"]),
         (&["--save-every", "0"], &["save-every"]),
+        (&["--network", "dalle"], &["--network", "openai, custom or vq-kd"]),
     ];
     for (flags, words) in cases {
         refused(&pretrain(dir.path(), flags), 2, words);
@@ -65,6 +66,14 @@ fn wrong_config_files_exit_2() {
         refused(&beit(dir.path(), &["pretrain", "--config", "my.toml"]), 2, &["my.toml", word]);
     }
     refused(&beit(dir.path(), &["pretrain", "--config", "absent.toml"]), 2, &["absent.toml"]);
+    // keys of a tokenizer's network that belong to another one
+    std::fs::write(&file, "[tokenizer]\ngroups = 3\n").unwrap();
+    let read = ["pretrain", "--config", "my.toml", "--print-config"];
+    refused(&beit(dir.path(), &read), 2, &["tokenizer.groups", "network = \"openai\""]);
+    assert!(beit(dir.path(), &[&read[..], &["--network", "openai"]].concat()).status.success());
+    std::fs::write(&file, "[tokenizer]\nnetwork = \"custom\"\n").unwrap();
+    let differ = [&read[..], &["--network", "openai"]].concat();
+    refused(&beit(dir.path(), &differ), 2, &["--network", "custom, as the file says"]);
 }
 
 #[test]

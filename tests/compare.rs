@@ -104,6 +104,7 @@ fn what_does_not_fit_is_said_before_anything_runs() {
     refused(&["--steps", "0"], &["--steps"]);
     refused(&["--data", "photos", "--tasks", "segment"], &["--segment-data"]);
     refused(&["--preset", "huge"], &["nano"]);
+    refused(&["--network", "vq-kd"], &["--network", "openai or custom"]);
     // labels that are not there are missed before anything is trained
     std::fs::create_dir_all(dir.join("plain")).unwrap();
     (0..4u8).for_each(|i| {
@@ -129,9 +130,11 @@ fn what_does_not_fit_is_said_before_anything_runs() {
         "--adapter",
         "cpu",
     ];
-    let output = finish(dir, &[&["compare", "--labels-per-class", "2"][..], &small].concat());
+    let output = finish(dir, &[&["compare"][..], &small].concat());
     assert!(output.status.success(), "{}", text(&output));
-    let output = finish(dir, &[&["compare", "--labels-per-class", "3"][..], &small].concat());
-    assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output).contains("other settings"), "{}", text(&output));
+    for other in [["--labels-per-class", "3"], ["--network", "openai"]] {
+        let output = finish(dir, &[&["compare"][..], &other, &small].concat());
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output).contains("other settings"), "{}", text(&output));
+    }
 }

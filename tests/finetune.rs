@@ -246,7 +246,7 @@ fn short_pretraining_beside_none() {
     let dir = scratch.path();
     let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/digits/digits.tar");
     let data = ["--adapter", "cpu", "--data", digits.to_str().unwrap(), "--no-flip"];
-    let pretrain = ["--jitter", "0", "--eval-every", "2400", "--out", "pre"];
+    let pretrain = ["--network", "openai", "--jitter", "0", "--eval-every", "2400", "--out", "pre"];
     ok(&beit(dir, &[&["pretrain"], &data[..], &pretrain[..]].concat()));
     let few = ["--crop-pct", "1", "--min-scale", "0.6", "--labels-per-class", "20", "--lr", "3e-3"];
     let brief = ["--steps", "300", "--eval-every", "300"];

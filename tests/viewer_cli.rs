@@ -272,6 +272,30 @@ fn the_custom_network_goes_everywhere() {
     assert_eq!(names(&dir.path().join("sheets")).len(), 1);
 }
 
+/// The released network by its flag: trained, and resumed from a folder whose config says nothing of networks, as the
+/// first ones did.
+#[test]
+fn a_run_of_the_released_network_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let released = ["--quiet", "--network", "openai", "--out"];
+    let whole = pretrain(dir.path(), &[&released[..], &["whole"]].concat());
+    assert!(whole.status.success(), "{}", text(&whole));
+    // in the middle of the transformer's training
+    let parts = pretrain(dir.path(), &[&released[..], &["parts", "--stop-after", "13"]].concat());
+    assert!(parts.status.success(), "{}", text(&parts));
+    let file = dir.path().join("parts/config.toml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    let silent = config.replace("network = \"openai\"\n", "");
+    assert!(silent.len() < config.len() && silent.contains("groups = 3"), "{config}");
+    std::fs::write(&file, silent).unwrap();
+    let rest = beit(dir.path(), &["pretrain", "--resume", "--quiet", "--out", "parts", "--adapter", "cpu"]);
+    assert!(rest.status.success(), "{}", text(&rest));
+    let [whole, parts] = ["whole", "parts"].map(|run| run::checkpoint_files(&dir.path().join(run)));
+    assert!(whole.len() > 4 && whole == parts, "resuming changes no bit");
+    let metrics = run::metrics(&dir.path().join("whole"));
+    assert!(metrics.iter().any(|r| r["nll"].is_number() && r["mse"].is_null()), "{metrics:?}");
+}
+
 #[test]
 fn encoding_is_deterministic_and_resumable() {
     let (dir, model) = (tempfile::tempdir().unwrap(), trained().to_str().unwrap());

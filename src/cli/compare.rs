@@ -3,9 +3,11 @@
 use super::launch::{stop_on_signals, workers};
 use super::progress::Progress;
 use crate::compare::{Cell, CompareConfig, Comparison, Route, Table, Task, check_data};
+use crate::config::preset;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::io::atomic;
+use crate::models::DvaeNetwork;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -74,6 +76,9 @@ pub struct Args {
     /// Updates of pre-training
     #[arg(long, value_name = "N", default_value_t = 500)]
     steps: u64,
+    /// Network of BEiT's tokenizer: openai or custom [default: custom for nano, openai for the other presets]
+    #[arg(long, value_name = "NAME", value_parser = network)]
+    network: Option<DvaeNetwork>,
     /// Updates of BEiT's tokenizer
     #[arg(long, value_name = "N", default_value_t = 1600)]
     tokenizer_steps: u64,
@@ -98,6 +103,10 @@ pub struct Args {
     /// Show warnings and results only
     #[arg(long, short)]
     quiet: bool,
+}
+
+fn network(name: &str) -> std::result::Result<DvaeNetwork, String> {
+    serde_json::from_value(name.into()).map_err(|_| "expected openai or custom".to_owned())
 }
 
 /// File that says what a folder compares.
@@ -149,6 +158,10 @@ impl Args {
             seeds: self.seeds,
             labels_per_class: self.labels_per_class,
             maps: self.maps,
+            network: match self.network {
+                Some(network) => network,
+                None => preset(&self.preset)?.tokenizer.dvae()?.network,
+            },
             tokenizer_steps: scaled(self.tokenizer_steps),
             steps: scaled(self.steps),
             intermediate_steps: scaled(self.intermediate_steps),

@@ -10,8 +10,8 @@ const EXAMPLES: &str = "Examples:
   beit export runs/pretrain-0001 --format transformers --out hf      for BeitForMaskedImageModeling.from_pretrained
   beit export runs/finetune-0001 --format timm --out timm            for timm.create_model('local-dir:timm')
   beit export runs/pretrain-0001 --format official --out official    model.pth for the official fine-tuning code
-  beit export runs/pretrain-0001 --format dalle --out dvae           the run's tokenizer for dall_e
-  beit export runs/tokenizer-0001 --format official --out tokens     a customised tokenizer for the official code
+  beit export runs/pretrain-0001/tokenizer --format official --out tokens   a customised tokenizer, as nano trains
+  beit export runs/pretrain-0001/tokenizer --format dalle --out dvae        one of the released network, for dall_e
   beit export runs/pretrain-0001 --format timm --drop-head --table-per-block --out backbone";
 
 #[derive(clap::Args)]

@@ -16,6 +16,7 @@ const EXAMPLES: &str = "Examples:
   beit pretrain --data photos --out runs/photos     your own pictures
   beit pretrain --data digits --no-flip --jitter 0  pictures that must not be mirrored
   beit pretrain --tokenizer runs/pretrain-0001      reuse a tokenizer
+  beit pretrain --network openai                    the released dVAE's network instead of nano's custom one
   beit pretrain --method dino --data photos         another method on the same network
   beit pretrain --method supervised --data photos   on the labels of a folder per class
   beit pretrain --masking uniform                   an ablation: no blocks
@@ -29,7 +30,7 @@ pub struct Args {
     #[command(flatten)]
     settings: Settings,
     /// Reuse a trained tokenizer: a run folder, a checkpoint folder or a tokenizer.safetensors
-    #[arg(long, value_name = "RUN_OR_FILE")]
+    #[arg(long, value_name = "RUN_OR_FILE", conflicts_with = "network")]
     tokenizer: Option<PathBuf>,
     #[command(flatten)]
     run: RunFlags,

@@ -5,6 +5,7 @@ use super::recipe_flags::{RecipeFlags, set_recipe};
 use crate::config::{COLOURS, Method, RunConfig, merge_file, peek, preset};
 use crate::error::{Error, Result};
 use crate::models::{TokenizerModel, TokenizerNetwork};
+use serde::Serialize;
 
 /// Flags that change the config.
 #[derive(clap::Args, Debug, Clone, Default)]
@@ -24,6 +25,10 @@ pub struct Settings {
     /// Held-out pictures: a folder [default: a share of the data]
     #[arg(long, value_name = "DIR")]
     pub val: Option<String>,
+    /// Network of the tokenizer: openai, custom, vq-kd; sizes, recipe and numbers of updates follow [default: custom for
+    /// nano, openai for the other presets]
+    #[arg(long, value_name = "NAME", value_parser = network)]
+    pub network: Option<TokenizerNetwork>,
     /// Updates of the tokenizer
     #[arg(long, value_name = "N")]
     pub tokenizer_steps: Option<u64>,
@@ -60,12 +65,14 @@ pub struct Settings {
     /// Compute the ids of N fixed crops of each picture once, instead of ids of fresh crops in every step
     #[arg(long, value_name = "VIEWS")]
     pub token_cache: Option<usize>,
-    /// Network of the tokenizer, of commands that have a flag for it.
-    #[arg(skip)]
-    pub network: Option<TokenizerNetwork>,
     /// Folder of the token cache, to share it between runs [default: in the run folder]
     #[arg(long, value_name = "DIR", requires = "token_cache")]
     pub token_cache_dir: Option<String>,
+}
+
+/// A tokenizer's network by its name.
+pub fn network(name: &str) -> std::result::Result<TokenizerNetwork, String> {
+    serde_json::from_value(name.into()).map_err(|_| "expected openai, custom or vq-kd".to_owned())
 }
 
 impl Settings {
@@ -85,18 +92,13 @@ impl Settings {
         let file = read_config(self.recipe.config.as_ref())?;
         // the method first: it decides what the keys of its own section are, and some values of others
         let named = file.as_ref().and_then(|(_, text)| peek::<String>(text, "method", "name"));
-        if let (Some(named), Some(asked)) = (&named, &self.method)
-            && named != asked
-        {
-            let e =
-                Error::config("two methods").at("--method").expected(format!("{named}, as the file says"));
-            return Err(e.got(asked.clone()));
-        }
+        agree("--method", named.as_ref(), self.method.as_ref())?;
         if let Some(method) = self.method.as_ref().or(named.as_ref()) {
             c = c.with_method(method)?;
         }
         // the same of the tokenizer's network
         let in_file = file.as_ref().and_then(|(_, text)| peek(text, "tokenizer", "network"));
+        agree("--network", in_file.as_ref(), self.network.as_ref())?;
         if let Some(network) = self.network.or(in_file) {
             c.set_tokenizer_network(network)?;
         }
@@ -159,4 +161,16 @@ impl Settings {
         }
         c.check()
     }
+}
+
+/// Refuses a flag that says something else than the file, where the file's other keys belong to what it says.
+fn agree<T: PartialEq + Serialize>(flag: &str, file: Option<&T>, asked: Option<&T>) -> Result<()> {
+    let (Some(file), Some(asked)) = (file, asked) else { return Ok(()) };
+    if file == asked {
+        return Ok(());
+    }
+    let name =
+        |v: &T| serde_json::to_value(v).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
+    let e = Error::config("flag and config file differ").at(flag);
+    Err(e.expected(format!("{}, as the file says", name(file))).got(name(asked)))
 }

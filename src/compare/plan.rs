@@ -2,6 +2,7 @@
 
 use crate::config::{ClassifyConfig, METHODS, RunConfig, SCRATCH, SegmentConfig, preset, segment_preset};
 use crate::error::{Error, Result};
+use crate::models::DvaeNetwork;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -148,6 +149,9 @@ pub struct CompareConfig {
     pub labels_per_class: usize,
     /// Training pictures whose map segmentation sees; 0 = all.
     pub maps: usize,
+    /// Network of BEiT's tokenizer; folders without a word about it have the released one.
+    #[serde(default)]
+    pub network: DvaeNetwork,
     /// Updates of the tokenizer.
     pub tokenizer_steps: u64,
     /// Updates of pre-training.
@@ -209,6 +213,7 @@ impl CompareConfig {
     /// If there is no such preset or method, or its numbers cannot work.
     pub fn pretraining(&self, method: &str, seed: u64) -> Result<RunConfig> {
         let mut c = preset(&self.preset)?.with_method(method)?;
+        c.set_tokenizer_network(self.network.into())?;
         (c.seed, c.data, c.val, c.val_share) = (seed, self.data.clone(), self.val.clone(), VAL_SHARE);
         (c.tokenizer_training.steps, c.training.steps) = (self.tokenizer_steps, self.steps);
         c.training.warmup = (self.steps / 10).max(1);

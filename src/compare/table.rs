@@ -92,13 +92,14 @@ impl Table {
             String::new()
         };
         format!(
-            "Preset {}, pictures {}. Pre-training: {} updates (BEiT: and {} of its tokenizer; intermediate fine-tuning: \
-             and {} on all labels). Then classification {} updates on {labels}{segment}. Held-out pictures, percent, \
+            "Preset {}, pictures {}. Pre-training: {} updates (BEiT: and {} of its tokenizer, network {}; intermediate \
+             fine-tuning: and {} on all labels). Then classification {} updates on {labels}{segment}. Held-out pictures, percent, \
              {} seed{}. Probes: frozen features of the best layer, the same labels known. {}.",
             c.preset,
             c.data,
             c.steps,
             c.tokenizer_steps,
+            c.network.name(),
             c.intermediate_steps,
             c.finetune_steps,
             c.seeds,
@@ -175,6 +176,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::DvaeNetwork;
 
     fn config() -> CompareConfig {
         CompareConfig {
@@ -189,6 +191,7 @@ mod tests {
             seeds: 2,
             labels_per_class: 5,
             maps: 0,
+            network: DvaeNetwork::Custom,
             tokenizer_steps: 1,
             steps: 1,
             intermediate_steps: 1,
@@ -224,5 +227,10 @@ mod tests {
         let more = CompareConfig { seeds: 5, methods: Route::ALL.to_vec(), ..config() };
         assert!(one.compatible(&more));
         assert!(!one.compatible(&CompareConfig { steps: 2, ..config() }));
+        // folders from before the network was a choice say nothing of it
+        let mut written = serde_json::to_value(config()).unwrap();
+        written.as_object_mut().unwrap().remove("network");
+        let old: CompareConfig = serde_json::from_value(written).unwrap();
+        assert!(old.network == DvaeNetwork::Openai && !one.compatible(&old));
     }
 }

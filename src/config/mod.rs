@@ -122,9 +122,6 @@ pub struct AugmentConfig {
     pub imagenet_statistics: bool,
 }
 
-/// KL weight of the customised tokenizer: squared errors are smaller numbers than likelihoods (beit-spec §3.6).
-const CUSTOM_BETA: f64 = 0.3;
-
 impl RunConfig {
     /// Sides of the tokenizer's input.
     pub fn token_side(&self) -> (usize, usize) {
@@ -188,7 +185,8 @@ impl RunConfig {
     pub fn mim(&self) -> MimModel {
         MimModel { vit: self.model.clone(), tokenizer: self.tokenizer.clone(), mask_slots: self.mask_slots() }
     }
-    /// Changes the tokenizer's network, with sizes in the proportions of its published form and a recipe that suits it.
+    /// Changes the tokenizer's network, with the sizes, the recipe and, of a discrete VAE, the transformer's number of
+    /// updates that the preset has for it.
     ///
     /// # Errors
     /// If the preset is not known.
@@ -197,20 +195,20 @@ impl RunConfig {
             return Ok(());
         }
         let vocab = self.tokenizer.vocab();
-        let of_preset = preset(&self.preset)?;
-        self.tokenizer_training = of_preset.tokenizer_training;
-        let dvae = |kind| Ok::<_, Error>(of_preset.tokenizer.dvae()?.in_network(kind).into());
-        self.tokenizer = match network {
-            TokenizerNetwork::Openai => dvae(DvaeNetwork::Openai)?,
-            TokenizerNetwork::Custom => {
-                self.tokenizer_training.beta = CUSTOM_BETA;
-                dvae(DvaeNetwork::Custom)?
-            }
+        let dvae = match network {
+            TokenizerNetwork::Openai => DvaeNetwork::Openai,
+            TokenizerNetwork::Custom => DvaeNetwork::Custom,
             TokenizerNetwork::VqKd => {
+                self.tokenizer_training = preset(&self.preset)?.tokenizer_training;
                 self.tokenizer_training.distill(&self.preset);
-                VqKdConfig::like(&self.model).into()
+                self.tokenizer = VqKdConfig::like(&self.model).into();
+                self.tokenizer.set_vocab(vocab);
+                return Ok(());
             }
         };
+        let base = presets::preset_with(&self.preset, dvae)?;
+        (self.tokenizer, self.tokenizer_training) = (base.tokenizer, base.tokenizer_training);
+        self.training.steps = base.training.steps;
         self.tokenizer.set_vocab(vocab);
         Ok(())
     }

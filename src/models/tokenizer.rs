@@ -29,6 +29,15 @@ pub enum TokenizerNetwork {
     VqKd,
 }
 
+impl From<DvaeNetwork> for TokenizerNetwork {
+    fn from(network: DvaeNetwork) -> Self {
+        match network {
+            DvaeNetwork::Openai => TokenizerNetwork::Openai,
+            DvaeNetwork::Custom => TokenizerNetwork::Custom,
+        }
+    }
+}
+
 impl From<DvaeConfig> for TokenizerModel {
     fn from(config: DvaeConfig) -> Self {
         TokenizerModel::Dvae(config)
@@ -45,10 +54,7 @@ impl TokenizerModel {
     /// Which network it is.
     pub fn network(&self) -> TokenizerNetwork {
         match self {
-            TokenizerModel::Dvae(d) => match d.network {
-                DvaeNetwork::Openai => TokenizerNetwork::Openai,
-                DvaeNetwork::Custom => TokenizerNetwork::Custom,
-            },
+            TokenizerModel::Dvae(d) => d.network.into(),
             TokenizerModel::VqKd(_) => TokenizerNetwork::VqKd,
         }
     }

@@ -24,6 +24,16 @@ pub enum DvaeNetwork {
     Custom,
 }
 
+impl DvaeNetwork {
+    /// Its name in flags and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            DvaeNetwork::Openai => "openai",
+            DvaeNetwork::Custom => "custom",
+        }
+    }
+}
+
 /// Sizes of a discrete VAE.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -74,10 +84,16 @@ impl DvaeConfig {
             ),
         };
         if !fits {
-            return Err(Error::config("pooling stages of the tokenizer")
+            let e = Error::config("pooling stages of the tokenizer")
                 .at("tokenizer.pools and tokenizer.groups")
                 .expected(expected)
-                .got(self.pools.to_string()));
+                .got(self.pools.to_string());
+            return Err(match self.network {
+                DvaeNetwork::Openai => e,
+                DvaeNetwork::Custom => {
+                    e.hint("sizes of the released network stand beside network = \"openai\"")
+                }
+            });
         }
         Ok(())
     }
