@@ -109,6 +109,26 @@ fn a_distilled_tokenizer_is_shown_but_not_trained_live() {
     assert!(refused.unwrap_err().to_string().contains("cannot draw pictures"));
 }
 
+/// What a tokenizer's figures call the distance of its pictures is what its network's loss is made of.
+#[test]
+fn figures_name_the_loss_of_the_network() {
+    let small = pair();
+    for network in [DvaeNetwork::Openai, DvaeNetwork::Custom] {
+        let dvae = small.dvae.dvae().expect("a dVAE").in_network(network);
+        let pair = Pair::fresh(small.vit.clone(), dvae, 1 << 20, 3).expect("a small pair");
+        let settings = LiveSettings { kind: Trained::Tokenizer, fresh: true, steps: 10, batch: 4, seed: 1 };
+        let plans = LivePlans::new(&pair, &settings, &Caps::cpu()).expect("plans");
+        let (session, source) = (CpuSession::<f32>::new(), Arc::new(SyntheticSource::new(0, 50, 24)));
+        let mut live =
+            LiveTraining::start(Box::new(session), &pair, settings, plans, source, None).expect("it starts");
+        let f = until(&mut live, 1, 0)[0];
+        let squared = network == DvaeNetwork::Custom;
+        assert_eq!((f.nll.is_some(), f.mse.is_some(), f.kl.is_some()), (!squared, squared, true), "{f:?}");
+        // β is 0 in the first update
+        assert_eq!(f.nll.or(f.mse), Some(f.loss));
+    }
+}
+
 #[test]
 fn a_share_at_a_time_gives_the_same_updates() {
     if list_adapters().is_empty() {

@@ -136,14 +136,17 @@ export interface TrainingStep {
   step: number;
   steps: number;
   batch: number;
-  /** In nats; of a tokenizer per pixel value. `null` if it is not a number. */
+  /** Model: in nats. Tokenizer: `nll` or `mse` plus the weighted divergence, per pixel value. `null` if it is not a number. */
   loss: number | null;
   /** Share of hidden tokens predicted exactly (model). */
   accuracy?: number;
   /** Share of the commonest token: what guessing it always would reach (model). */
   chance?: number;
-  /** Reconstruction and divergence parts of the loss (tokenizer). */
+  /** Negative log-likelihood of a pixel value in nats (tokenizer of the released network). */
   nll?: number;
+  /** Squared error of a pixel value in -1..1 (tokenizer of the customised network). */
+  mse?: number;
+  /** Divergence from evenly used ids, nats per cell, before its weight (tokenizer). */
   kl?: number;
   /** exp(entropy) of the ids of the last updates, and how many ids occurred. */
   perplexity: number;

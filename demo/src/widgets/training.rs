@@ -123,8 +123,12 @@ impl<'a> TrainingMonitor<'a> {
         let plots: [&dyn Fn(&mut Ui); 4] = [
             &|ui| {
                 let loss = curve(training, "loss", |p| f64::from(p.figures.loss));
-                let marks = if f.accuracy.is_some() { vec![("blind guess", ln_v)] } else { vec![] };
-                self.plot(ui, "Loss, nat", &[loss], &marks, Corner::LeftBottom);
+                let (title, marks) = match (f.accuracy, f.mse) {
+                    (Some(_), _) => ("Loss, nat", vec![("blind guess", ln_v)]),
+                    (_, Some(_)) => ("Loss", vec![]),
+                    _ => ("Loss, nat a value", vec![]),
+                };
+                self.plot(ui, title, &[loss], &marks, Corner::LeftBottom);
             },
             &|ui| match f.accuracy {
                 Some(_) => {
@@ -133,6 +137,10 @@ impl<'a> TrainingMonitor<'a> {
                     let chance =
                         curve(training, "commonest token", |p| 100.0 * p.figures.chance.unwrap_or(0.0));
                     self.plot(ui, "Tokens predicted right, %", &[right, chance], &[], Corner::LeftTop);
+                }
+                None if f.mse.is_some() => {
+                    let mse = curve(training, "mse", |p| p.figures.mse.map_or(0.0, f64::from));
+                    self.plot(ui, "Squared error of a value in -1..1", &[mse], &[], Corner::RightTop);
                 }
                 None => {
                     let nll = curve(training, "nll a value", |p| p.figures.nll.map_or(0.0, f64::from));

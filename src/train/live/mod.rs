@@ -9,6 +9,7 @@ use crate::config::RunConfig;
 use crate::data::{BadSamples, MimBatch, MimBatches, Samples, Source, TokenBatch, TokenBatches};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::PageKind;
+use crate::models::TokenizerNetwork;
 use crate::models::mim::TOKENIZER;
 use crate::session::{HostData, Session, Ticket};
 use crate::tasks::tokenizer::Codebook;
@@ -274,11 +275,12 @@ impl LiveTraining {
         }
         let mut codebook = Codebook::new(self.config.tokenizer.vocab());
         self.recent.iter().for_each(|ids| codebook.add(ids));
-        let (nll, kl, accuracy, chance) = match (self.settings.kind, &reals[..]) {
-            (Trained::Tokenizer, [_, nll, kl]) => (Some(*nll), Some(*kl), None, None),
+        let (distortion, kl, accuracy, chance) = match (self.settings.kind, &reals[..]) {
+            (Trained::Tokenizer, [_, distortion, kl]) => (Some(*distortion), Some(*kl), None, None),
             (Trained::Model, [_, accuracy, ..]) => (None, None, Some(*accuracy), Some(codebook.commonest())),
             _ => (None, None, None, None),
         };
+        let squared = self.config.tokenizer.network() == TokenizerNetwork::Custom;
         Ok(LiveFigures {
             step: self.step,
             steps: self.settings.steps,
@@ -289,7 +291,8 @@ impl LiveTraining {
             vocab: self.config.tokenizer.vocab(),
             accuracy,
             chance,
-            nll,
+            nll: distortion.filter(|_| !squared),
+            mse: distortion.filter(|_| squared),
             kl,
         })
     }
