@@ -95,7 +95,9 @@ impl Gemm<'_> {
             first.draw(caps, kernels)?;
             return second.draw(caps, kernels);
         }
-        self.draw_as(Variant::choose(caps, self.m, self.n), caps, kernels)
+        let variant = Variant::choose(caps, self.m, self.n);
+        let taps = self.a.taps.is_some() || self.b.taps.is_some();
+        self.draw_as(if taps { variant.under_taps(caps) } else { variant }, caps, kernels)
     }
     fn flops(&self) -> u64 {
         2 * (self.m * self.n) as u64 * self.k as u64

@@ -179,6 +179,14 @@ impl ProductVariant {
         let chunk = k.div_ceil(parts).next_multiple_of(self.step());
         (k.div_ceil(chunk), chunk)
     }
+    /// The variant for the rows of a convolution: where lanes share no loads, each finds the place of every row of its
+    /// tile itself, and for tall tiles that is more code than SwiftShader's compiler has memory for.
+    pub(crate) fn under_taps(self, caps: &Caps) -> Self {
+        match self {
+            Variant::Strip { swap, .. } if !shares_loads(caps) => Variant::Strip { rows: 8, swap },
+            other => other,
+        }
+    }
     /// Rows of the tile that one lane of a register tile loads.
     pub(crate) fn rows_loaded(self, caps: &Caps) -> usize {
         if shares_loads(caps) { self.tile(caps).0 / 8 } else { self.tile(caps).0 }
