@@ -113,63 +113,7 @@ fn query_biases(j: u32, own: u32, i0: u32, other: u32, h: u32) -> Eight {
 }
 #endif
 
-#if VEC
-#import half
-alias Full = Quad;
-fn of_full(x: Full) -> E {
-    return quad(x);
-}
-#else
-alias Full = f32;
-fn of_full(x: Full) -> E {
-    return x;
-}
-#endif
-// What is kept in half precision: QKV_HALF, O_HALF, DO_HALF (the cotangent), OUT_HALF (the result).
-#if QKV_HALF
-alias Qkv = Half;
-fn unit(v: Qkv) -> E {
-    return widen(v);
-}
-#else
-alias Qkv = Full;
-fn unit(v: Qkv) -> E {
-    return of_full(v);
-}
-#endif
-#if O_HALF
-alias Mixed = Half;
-fn mixed(v: Mixed) -> E {
-    return widen(v);
-}
-#else
-alias Mixed = Full;
-fn mixed(v: Mixed) -> E {
-    return of_full(v);
-}
-#endif
-#if DO_HALF
-alias Cotangent = Half;
-fn cotangent_of(v: Cotangent) -> E {
-    return widen(v);
-}
-#else
-alias Cotangent = Full;
-fn cotangent_of(v: Cotangent) -> E {
-    return of_full(v);
-}
-#endif
-#if OUT_HALF
-alias Out = Half;
-fn stored(v: E) -> Out {
-    return narrow(v);
-}
-#else
-alias Out = E;
-fn stored(v: E) -> Out {
-    return v;
-}
-#endif
+#import attend_kept
 
 // Units of the R rows that a lane holds.
 alias Rows = array<E, R * UNITS>;

@@ -3,58 +3,10 @@
 // A workgroup holds WG rows of one head of one image, an invocation each: queries (forward, queries) or keys (keys).
 // The other side goes by in tiles of KEYS rows, a multiple of eight, in workgroup memory, two arrays of KEYS · UNITS.
 // queries also adds dS of its run of images to map[part, h, j, i], for attention_table.wgsl.
-// QKV_HALF, O_HALF, DO_HALF (the cotangent), OUT_HALF (the result): kept in half precision.
 // Sums in f32, in the order of keys, queries, images: deterministic.
 
 #import attend
-#if VEC
-#import half
-#endif
-
-#if QKV_HALF
-alias Qkv = Half;
-fn unit(v: Qkv) -> E {
-    return widen(v);
-}
-#else
-alias Qkv = E;
-fn unit(v: Qkv) -> E {
-    return v;
-}
-#endif
-#if O_HALF
-alias Mixed = Half;
-fn mixed(v: Mixed) -> E {
-    return widen(v);
-}
-#else
-alias Mixed = E;
-fn mixed(v: Mixed) -> E {
-    return v;
-}
-#endif
-#if DO_HALF
-alias Cotangent = Half;
-fn cotangent_of(v: Cotangent) -> E {
-    return widen(v);
-}
-#else
-alias Cotangent = E;
-fn cotangent_of(v: Cotangent) -> E {
-    return v;
-}
-#endif
-#if OUT_HALF
-alias Out = Half;
-fn stored(v: E) -> Out {
-    return narrow(v);
-}
-#else
-alias Out = E;
-fn stored(v: E) -> Out {
-    return v;
-}
-#endif
+#import attend_kept
 
 #if TABLE
 @group(0) @binding(TABLE_AT) var<storage, read> table: array<f32>;

@@ -20,6 +20,7 @@ macro_rules! files {
 /// All WGSL files: the name under `shaders/` without its ending, and the text.
 pub const FILES: &[(&str, &str)] = files![
     "common/attend",
+    "common/attend_kept",
     "common/best",
     "common/bilinear",
     "common/elem",
