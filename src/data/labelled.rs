@@ -1,13 +1,13 @@
 //! Labelled batches: training crops with all augmentations of beit-spec §6.4, evaluation crops of §6.6.
 
 use super::augment::Augment;
-use super::batches::{Samples, check_batch, numbers};
 use super::erasing::erase;
 use super::mixing::Mixing;
 use super::normalize::{Normalization, push_normalized};
 use super::picture::{Crop, Picture};
 use super::randaugment::RandAugment;
 use super::resize::{Filter, resize};
+use super::samples::{Samples, check_batch, numbers};
 use crate::error::{Error, Result};
 use crate::rng::{Key, Stream};
 

@@ -26,6 +26,7 @@ pub mod order;
 pub mod picture;
 pub mod randaugment;
 pub mod resize;
+pub mod samples;
 #[cfg(feature = "cli")]
 pub mod segment;
 pub mod source;
@@ -34,7 +35,7 @@ pub mod views;
 
 pub use augment::{Augment, eval_views, token_view, two_views};
 pub use bad::{BadReport, BadSample, BadSamples};
-pub use batches::{MimBatch, MimBatches, Samples, TokenBatch, TokenBatches, ViewIds, Views};
+pub use batches::{MimBatch, MimBatches, TokenBatch, TokenBatches, ViewIds, Views};
 pub use cache::Cache;
 pub use corruption::{Corruption, Masking, colour_of, mean_colours};
 pub use decode::{ImageLimits, decode};
@@ -47,6 +48,7 @@ pub use order::Order;
 pub use picture::{Crop, Picture};
 pub use randaugment::RandAugment;
 pub use resize::{Filter, resize};
+pub use samples::Samples;
 pub use source::{
     Opened, Sample, Source, check_classes, check_labels, few, few_per_class, open, split, with_classes,
 };

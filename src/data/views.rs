@@ -2,11 +2,11 @@
 //! jitter, grey, blur, solarisation.
 
 use super::augment::Augment;
-use super::batches::{Samples, check_batch, numbers};
 use super::jitter::{Jitter, grey, recolour};
 use super::normalize::{Normalization, push_normalized};
 use super::picture::Picture;
 use super::resize::{Filter, resize};
+use super::samples::{Samples, check_batch, numbers};
 use crate::Result;
 use crate::rng::{Draws, Key, Stream};
 

@@ -111,7 +111,7 @@ impl<'a> Run<'a> {
         for warning in job.pictures().warnings.clone() {
             self.tell(Event::Warning(warning));
         }
-        if let Some(repeats) = crate::data::batches::repeats(job.pictures().train.len(), job.batch()) {
+        if let Some(repeats) = crate::data::samples::repeats(job.pictures().train.len(), job.batch()) {
             self.tell(Event::Warning(repeats));
         }
         let result = job.phases(self);
