@@ -16,6 +16,16 @@
 #import tile_store
 
 #if !WALK_A
+#if OCT
+// What lane `lane` loads of eight rows from `row` and eight k from `k`; lanes beyond the eighth load the same again.
+fn load_left(row: u32, k: u32, lane: u32) -> Left {
+#if TA
+    return terms(left(row, k + (lane & 7u)));
+#else
+    return terms(left(row + (lane & 7u), k));
+#endif
+}
+#else
 #if SUBGROUP
 // What lane `lane` loads of eight rows from `row` and four k from `k`; lanes beyond the eighth load the same again.
 fn load_left(row: u32, k: u32, lane: u32) -> Left {
@@ -37,14 +47,33 @@ fn load_left(row: u32, k: u32, lane: u32) -> Left {
 }
 #endif
 #endif
+#endif
+#if OCT
+fn terms(w: Run) -> Left {
+    return Left(lower(w), upper(w));
+}
+#endif
 
 #if !WALK_B
-// Four k of four columns: column j of the matrix is k + j.
-fn load_right(k: u32, col: u32) -> mat4x4<f32> {
+// STEP k of eight columns: column j of each matrix is k + j.
+fn load_right(k: u32, col: u32) -> Right {
 #if TB
-    return transpose(mat4x4(right(k, col), right(k, col + 1u), right(k, col + 2u), right(k, col + 3u)));
+    return by_column(array<Run, 8>(right(k, col), right(k, col + 1u), right(k, col + 2u), right(k, col + 3u), right(k, col + 4u), right(k, col + 5u), right(k, col + 6u), right(k, col + 7u)));
 #else
-    return mat4x4(right(k, col), right(k + 1u, col), right(k + 2u, col), right(k + 3u, col));
+#if OCT
+    let r = array<Run, 8>(right(k, col), right(k + 1u, col), right(k + 2u, col), right(k + 3u, col), right(k + 4u, col), right(k + 5u, col), right(k + 6u, col), right(k + 7u, col));
+    return Right(
+        mat4x4(lower(r[0]), lower(r[1]), lower(r[2]), lower(r[3])),
+        mat4x4(upper(r[0]), upper(r[1]), upper(r[2]), upper(r[3])),
+        mat4x4(lower(r[4]), lower(r[5]), lower(r[6]), lower(r[7])),
+        mat4x4(upper(r[4]), upper(r[5]), upper(r[6]), upper(r[7])),
+    );
+#else
+    return Right(
+        mat4x4(right(k, col), right(k + 1u, col), right(k + 2u, col), right(k + 3u, col)),
+        mat4x4(right(k, col + 4u), right(k + 1u, col + 4u), right(k + 2u, col + 4u), right(k + 3u, col + 4u)),
+    );
+#endif
 #endif
 }
 #endif
@@ -92,23 +121,25 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let last = end;
     {
 #endif
-        for (var k = first; k < last; k += 4u) {
+        for (var k = first; k < last; k += STEP) {
 #if WALK_B
-            let lo = transpose(mat4x4(under_b(taps[0], k), under_b(taps[1], k), under_b(taps[2], k), under_b(taps[3], k)));
-            let hi = transpose(mat4x4(under_b(taps[4], k), under_b(taps[5], k), under_b(taps[6], k), under_b(taps[7], k)));
+            let b = by_column(array<Run, 8>(under_b(taps[0], k), under_b(taps[1], k), under_b(taps[2], k), under_b(taps[3], k), under_b(taps[4], k), under_b(taps[5], k), under_b(taps[6], k), under_b(taps[7], k)));
 #else
-            let lo = load_right(k, col);
-            let hi = load_right(k, col + 4u);
+            let b = load_right(k, col);
 #endif
 #repeat i STRIPS
 #if WALK_A
 #if SUBGROUP
-            strip(&tile, 16u * i, under_a(taps[i], k), lo, hi);
+#if OCT
+            strip(&tile, 16u * i, terms(under_a(taps[i], k)), b);
 #else
-            strip(&tile, 16u * i, Left(under_a(taps[8u * i], k), under_a(taps[8u * i + 1u], k), under_a(taps[8u * i + 2u], k), under_a(taps[8u * i + 3u], k), under_a(taps[8u * i + 4u], k), under_a(taps[8u * i + 5u], k), under_a(taps[8u * i + 6u], k), under_a(taps[8u * i + 7u], k)), lo, hi);
+            strip(&tile, 16u * i, under_a(taps[i], k), b);
 #endif
 #else
-            strip(&tile, 16u * i, load_left(row + 8u * i, k, lane), lo, hi);
+            strip(&tile, 16u * i, Left(under_a(taps[8u * i], k), under_a(taps[8u * i + 1u], k), under_a(taps[8u * i + 2u], k), under_a(taps[8u * i + 3u], k), under_a(taps[8u * i + 4u], k), under_a(taps[8u * i + 5u], k), under_a(taps[8u * i + 6u], k), under_a(taps[8u * i + 7u], k)), b);
+#endif
+#else
+            strip(&tile, 16u * i, load_left(row + 8u * i, k, lane), b);
 #endif
 #end
         }

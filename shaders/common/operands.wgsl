@@ -2,6 +2,7 @@
 // offsets in elements. A_VEC and B_VEC: four neighbours are read at once, which needs strides and offsets in fours; A_HALF and
 // B_HALF: they are kept in half precision.
 // K_TAIL: k is no multiple of the kernel's step, so terms beyond it are cut off.
+// OCT: eight neighbours of either are read at once, and k, strides, offsets and lengths along memory come in eights.
 // A_CONV and B_CONV: the operand is the matrix of a "same" convolution, which is never stored: row = pixel of NHWC images,
 // column = tap · channels + channel, 0 where a tap lies outside the image. Channels come in fours; a_at and b_at are pixels.
 
@@ -29,6 +30,13 @@ struct Params {
 #endif
 #import ending_params
 }
+// What is read at once.
+#if OCT
+alias Run = Oct;
+@group(0) @binding(0) var<storage, read> a: array<Oct>;
+@group(0) @binding(1) var<storage, read> b: array<Oct>;
+#else
+alias Run = vec4<f32>;
 #if A_HALF
 #import half
 @group(0) @binding(0) var<storage, read> a: array<Half>;
@@ -61,6 +69,7 @@ fn four_of_b(i: u32) -> vec4<f32> {
 @group(0) @binding(1) var<storage, read> b: array<f32>;
 #endif
 #endif
+#endif
 @group(0) @binding(15) var<uniform> p: Params;
 
 #if CONV
@@ -88,6 +97,36 @@ fn tap_at(pixel: Pixel, tap: u32) -> Tap {
     return Tap((pixel.image + y * p.width + x - tap) * p.channels, y < p.height && x < p.width);
 }
 #endif
+#if OCT
+#if A_CONV
+fn under_a(tap: Tap, k: u32) -> Oct {
+    return select(Oct(), a[(tap.at + k) >> 3u], tap.inside);
+}
+#endif
+#if B_CONV
+fn under_b(tap: Tap, k: u32) -> Oct {
+    return select(Oct(), b[(tap.at + k) >> 3u], tap.inside);
+}
+#endif
+
+// Eight neighbours of A: [row, k..k+8], or [row..row+8, k] if TA; rows beyond m repeat the last.
+fn left(row: u32, k: u32) -> Oct {
+#if TA
+    return a[(p.a_at + k * p.lda + min(row, p.m - 8u)) >> 3u];
+#else
+    return a[(p.a_at + min(row, p.m - 1u) * p.lda + k) >> 3u];
+#endif
+}
+
+// Eight neighbours of B: [k, col..col+8], or [k..k+8, col] if TB; columns beyond n repeat the last.
+fn right(k: u32, col: u32) -> Oct {
+#if TB
+    return b[(p.b_at + min(col, p.n - 1u) * p.ldb + k) >> 3u];
+#else
+    return b[(p.b_at + k * p.ldb + min(col, p.n - 8u)) >> 3u];
+#endif
+}
+#else
 #if A_CONV
 fn under_a(tap: Tap, k: u32) -> vec4<f32> {
     return select(vec4<f32>(), four_of_a((tap.at + k) >> 2u), tap.inside);
@@ -184,3 +223,4 @@ fn right(k: u32, col: u32) -> vec4<f32> {
 #endif
 #endif
 }
+#endif

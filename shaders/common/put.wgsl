@@ -1,6 +1,6 @@
 // Writes pieces of a product: C[row, col..col+4], plus the bias (of the column, or of the row if SWAP), plus what C
 // holds if ACCUMULATE, after its ENDING if it has one. C_VEC: four neighbours in memory are written at once. Pieces
-// outside the matrix are dropped.
+// outside the matrix are dropped. C_OCT: eight are written at once, without an ENDING; n, or m if SWAP, comes in eights.
 
 #if ENDING
 #import ending
@@ -30,6 +30,22 @@ fn ends(j: u32) -> Ends {
     return e;
 }
 
+#if C_OCT
+// Writes eight neighbours.
+fn put_eight(at: u32, e: Ends, f: Ends, lower_half: vec4<f32>, upper_half: vec4<f32>) {
+    var lo = lower_half;
+    var hi = upper_half;
+#if BIAS
+    lo += e.bias;
+    hi += f.bias;
+#endif
+#if ACCUMULATE
+    lo += lower(c[at >> 3u]);
+    hi += upper(c[at >> 3u]);
+#endif
+    c[at >> 3u] = join(lo, hi);
+}
+#else
 #if !C_VEC
 fn one_of(v: vec4<f32>, i: u32) -> f32 {
     return select(select(v.x, v.y, i == 1u), select(v.z, v.w, i == 3u), i > 1u);
@@ -72,3 +88,4 @@ fn put_row(at: u32, row: u32, col: u32, e: Ends, v: vec4<f32>) {
         put(at + row * p.ldc + col, e, v, p.n - col);
     }
 }
+#endif

@@ -1,4 +1,5 @@
-// The optional bias and the result of a product, after its two operands. C_HALF: the result is kept in half precision.
+// The optional bias and the result of a product, after its two operands. C_HALF: the result is kept in half precision;
+// C_OCT: it is written in eights.
 
 #if C_HALF
 #import half
@@ -7,10 +8,14 @@ fn stored(v: vec4<f32>) -> Stored {
     return narrow(v);
 }
 #else
+#if C_OCT
+alias Stored = Oct;
+#else
 #if C_VEC
 alias Stored = vec4<f32>;
 #else
 alias Stored = f32;
+#endif
 #endif
 fn stored(v: Stored) -> Stored {
     return v;

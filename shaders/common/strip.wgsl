@@ -2,63 +2,78 @@
 //
 // Each lane accumulates eight columns of every row. An element of the left operand is loaded by one lane and broadcast;
 // without subgroup operations (!SUBGROUP) every lane loads the whole rows itself.
-// ROWS = 8 · STRIPS. Sums run over k in order, four terms at a time.
+// ROWS = 8 · STRIPS. Sums run over k in order, STEP terms at a time: eight where operands are read so (OCT), else four.
 
 alias Tile = array<vec4<f32>, ROWS * 2u>;
-// What the lanes of a subgroup hold of eight rows and four k.
+#if OCT
+const STEP: u32 = 8u;
+// Of a lane: a row's eight terms, or LEFT_BY_K eight rows of one term.
+alias Left = mat2x4<f32>;
+// Maps of terms to the lane's columns: of the first four terms and of the last four.
+struct Right {
+    lo: mat4x4<f32>,
+    hi: mat4x4<f32>,
+    lo_last: mat4x4<f32>,
+    hi_last: mat4x4<f32>,
+}
+#else
+const STEP: u32 = 4u;
+// Of a lane: a row's four terms, or LEFT_BY_K (lane = term + 4 · half) four rows of one term, or all eight rows.
 #if SUBGROUP
 alias Left = vec4<f32>;
 #else
 alias Left = array<vec4<f32>, 8>;
 #endif
+// Maps of four terms to four columns each.
+struct Right {
+    lo: mat4x4<f32>,
+    hi: mat4x4<f32>,
+}
+#endif
 
-// Adds eight rows times four k to the tile, from row `r / 2`; `lo` and `hi` map four k to four columns each.
-fn strip(tile: ptr<function, Tile>, r: u32, a: Left, lo: mat4x4<f32>, hi: mat4x4<f32>) {
+// The map of eight columns, each with STEP terms.
+fn by_column(c: array<Run, 8>) -> Right {
+#if OCT
+    return Right(
+        transpose(mat4x4(lower(c[0]), lower(c[1]), lower(c[2]), lower(c[3]))),
+        transpose(mat4x4(lower(c[4]), lower(c[5]), lower(c[6]), lower(c[7]))),
+        transpose(mat4x4(upper(c[0]), upper(c[1]), upper(c[2]), upper(c[3]))),
+        transpose(mat4x4(upper(c[4]), upper(c[5]), upper(c[6]), upper(c[7]))),
+    );
+#else
+    return Right(transpose(mat4x4(c[0], c[1], c[2], c[3])), transpose(mat4x4(c[4], c[5], c[6], c[7])));
+#endif
+}
+
+// Adds eight rows times STEP terms to the tile, from row `r / 2`.
+fn strip(tile: ptr<function, Tile>, r: u32, a: Left, b: Right) {
+#repeat i 8
+    {
+#if OCT
+#if LEFT_BY_K
+        let x = a[i / 4u][i % 4u];
+        let first = vec4(subgroupBroadcast(x, 0u), subgroupBroadcast(x, 1u), subgroupBroadcast(x, 2u), subgroupBroadcast(x, 3u));
+        let last = vec4(subgroupBroadcast(x, 4u), subgroupBroadcast(x, 5u), subgroupBroadcast(x, 6u), subgroupBroadcast(x, 7u));
+#else
+        let first = subgroupBroadcast(a[0], i);
+        let last = subgroupBroadcast(a[1], i);
+#endif
+        tile[r + 2u * i] += b.lo * first + b.lo_last * last;
+        tile[r + 2u * i + 1u] += b.hi * first + b.hi_last * last;
+#else
 #if SUBGROUP
 #if LEFT_BY_K
-    // Lane = k (0..4) + 4 · (rows 0..4 or 4..8): gather the four k of each row.
-    let a0 = vec4(subgroupBroadcast(a.x, 0u), subgroupBroadcast(a.x, 1u), subgroupBroadcast(a.x, 2u), subgroupBroadcast(a.x, 3u));
-    let a1 = vec4(subgroupBroadcast(a.y, 0u), subgroupBroadcast(a.y, 1u), subgroupBroadcast(a.y, 2u), subgroupBroadcast(a.y, 3u));
-    let a2 = vec4(subgroupBroadcast(a.z, 0u), subgroupBroadcast(a.z, 1u), subgroupBroadcast(a.z, 2u), subgroupBroadcast(a.z, 3u));
-    let a3 = vec4(subgroupBroadcast(a.w, 0u), subgroupBroadcast(a.w, 1u), subgroupBroadcast(a.w, 2u), subgroupBroadcast(a.w, 3u));
-    let a4 = vec4(subgroupBroadcast(a.x, 4u), subgroupBroadcast(a.x, 5u), subgroupBroadcast(a.x, 6u), subgroupBroadcast(a.x, 7u));
-    let a5 = vec4(subgroupBroadcast(a.y, 4u), subgroupBroadcast(a.y, 5u), subgroupBroadcast(a.y, 6u), subgroupBroadcast(a.y, 7u));
-    let a6 = vec4(subgroupBroadcast(a.z, 4u), subgroupBroadcast(a.z, 5u), subgroupBroadcast(a.z, 6u), subgroupBroadcast(a.z, 7u));
-    let a7 = vec4(subgroupBroadcast(a.w, 4u), subgroupBroadcast(a.w, 5u), subgroupBroadcast(a.w, 6u), subgroupBroadcast(a.w, 7u));
+        let x = a[i % 4u];
+        let row = vec4(subgroupBroadcast(x, i / 4u * 4u), subgroupBroadcast(x, i / 4u * 4u + 1u), subgroupBroadcast(x, i / 4u * 4u + 2u), subgroupBroadcast(x, i / 4u * 4u + 3u));
 #else
-    let a0 = subgroupBroadcast(a, 0u);
-    let a1 = subgroupBroadcast(a, 1u);
-    let a2 = subgroupBroadcast(a, 2u);
-    let a3 = subgroupBroadcast(a, 3u);
-    let a4 = subgroupBroadcast(a, 4u);
-    let a5 = subgroupBroadcast(a, 5u);
-    let a6 = subgroupBroadcast(a, 6u);
-    let a7 = subgroupBroadcast(a, 7u);
+        let row = subgroupBroadcast(a, i);
 #endif
 #else
-    let a0 = a[0];
-    let a1 = a[1];
-    let a2 = a[2];
-    let a3 = a[3];
-    let a4 = a[4];
-    let a5 = a[5];
-    let a6 = a[6];
-    let a7 = a[7];
+        let row = a[i];
 #endif
-    tile[r] += lo * a0;
-    tile[r + 1u] += hi * a0;
-    tile[r + 2u] += lo * a1;
-    tile[r + 3u] += hi * a1;
-    tile[r + 4u] += lo * a2;
-    tile[r + 5u] += hi * a2;
-    tile[r + 6u] += lo * a3;
-    tile[r + 7u] += hi * a3;
-    tile[r + 8u] += lo * a4;
-    tile[r + 9u] += hi * a4;
-    tile[r + 10u] += lo * a5;
-    tile[r + 11u] += hi * a5;
-    tile[r + 12u] += lo * a6;
-    tile[r + 13u] += hi * a6;
-    tile[r + 14u] += lo * a7;
-    tile[r + 15u] += hi * a7;
+        tile[r + 2u * i] += b.lo * row;
+        tile[r + 2u * i + 1u] += b.hi * row;
+#endif
+    }
+#end
 }

@@ -11,6 +11,35 @@ fn ends8(j: u32) -> Ends8 {
     return Ends8(ends(j), ends(j + 4u));
 }
 
+#if C_OCT
+// `of_cols` are the ends of the lane's columns; if SWAP those of the rows count instead.
+fn store_strip(tile: ptr<function, Tile>, r: u32, at: u32, row: u32, col: u32, of_cols: Ends8) {
+#if SWAP
+    let of_rows = ends8(row);
+    if row < p.m {
+#repeat h 2
+        {
+            let lo = transpose(mat4x4(tile[r + h], tile[r + 2u + h], tile[r + 4u + h], tile[r + 6u + h]));
+            let hi = transpose(mat4x4(tile[r + 8u + h], tile[r + 10u + h], tile[r + 12u + h], tile[r + 14u + h]));
+#repeat j 4
+            if col + 4u * h + j < p.n {
+                put_eight(at + (col + 4u * h + j) * p.ldc + row, of_rows.lo, of_rows.hi, lo[j], hi[j]);
+            }
+#end
+        }
+#end
+    }
+#else
+    if col < p.n {
+#repeat i 8
+        if row + i < p.m {
+            put_eight(at + (row + i) * p.ldc + col, of_cols.lo, of_cols.hi, tile[r + 2u * i], tile[r + 2u * i + 1u]);
+        }
+#end
+    }
+#endif
+}
+#else
 // Elements (row..row+4, col) of the tile, stored transposed.
 fn put_col(at: u32, row: u32, col: u32, e: Ends, v: vec4<f32>) {
     if row < p.m && col < p.n {
@@ -48,3 +77,4 @@ fn store_strip(tile: ptr<function, Tile>, r: u32, at: u32, row: u32, col: u32, o
     put_block(at, row + 4u, col + 4u, of_cols.hi, tile[r + 9u], tile[r + 11u], tile[r + 13u], tile[r + 15u]);
 #endif
 }
+#endif

@@ -20,3 +20,23 @@ fn packed(v: vec4<f32>) -> Quad {
     return v;
 }
 #endif
+
+#if OCT
+// Eight reals: a lane's move costs little more for eight words than for four.
+alias Oct = vec4<u64>;
+fn lower(w: Oct) -> vec4<f32> {
+    return quad_of(w.xy);
+}
+fn upper(w: Oct) -> vec4<f32> {
+    return quad_of(w.zw);
+}
+fn quad_of(w: vec2<u64>) -> vec4<f32> {
+    return bitcast<vec4<f32>>(vec4<u32>(u32(w.x), u32(w.x >> 32u), u32(w.y), u32(w.y >> 32u)));
+}
+fn join(lo: vec4<f32>, hi: vec4<f32>) -> Oct {
+    let a = bitcast<vec4<u32>>(lo);
+    let b = bitcast<vec4<u32>>(hi);
+    let low = vec4<u64>(vec4<u32>(a.xz, b.xz));
+    return low | (vec4<u64>(vec4<u32>(a.yw, b.yw)) << vec4<u32>(32u));
+}
+#endif

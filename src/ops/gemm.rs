@@ -81,7 +81,16 @@ impl Matrix {
     }
     /// Whether runs of `len` neighbours can be read in fours.
     fn in_fours(&self, len: usize) -> bool {
-        self.taps.is_some() || (self.stride % 4 == 0 && self.at % 4 == 0 && len % 4 == 0)
+        self.taps.is_some() || self.comes_in(4, len)
+    }
+    fn comes_in(&self, count: usize, len: usize) -> bool {
+        [self.stride, self.at, len].iter().all(|size| size % count == 0)
+    }
+    /// Whether runs of `len` neighbours can be read or written in eights; `walked`: the rows of a convolution, if it is
+    /// one, go along the tile.
+    fn in_eights(&self, len: usize, walked: bool) -> bool {
+        let fits = |t: Taps| walked && t.channels % 8 == 0;
+        !self.half && self.taps.map_or_else(|| self.comes_in(8, len), fits)
     }
 }
 
@@ -95,9 +104,16 @@ impl Gemm<'_> {
             first.draw(caps, kernels)?;
             return second.draw(caps, kernels);
         }
-        let variant = Variant::choose(caps, self.m, self.n);
+        let variant = Variant::choose(caps, self.m, self.n, self.in_eights());
         let taps = self.a.taps.is_some() || self.b.taps.is_some();
         self.draw_as(if taps { variant.under_taps(caps) } else { variant }, caps, kernels)
+    }
+    /// Whether both operands can be read in eights.
+    fn in_eights(&self) -> bool {
+        let Gemm { m, n, k, a, b, .. } = *self;
+        k % 8 == 0
+            && a.in_eights(if a.transposed { m } else { k }, !a.transposed)
+            && b.in_eights(if b.transposed { k } else { n }, b.transposed)
     }
     fn flops(&self) -> u64 {
         2 * (self.m * self.n) as u64 * self.k as u64
@@ -185,6 +201,8 @@ impl Gemm<'_> {
     }
     fn product(&self, variant: Variant, caps: &Caps, chunk: usize) -> KernelCall {
         let c_vec = self.c.in_fours(self.n);
+        let oct = variant.in_eights(caps, self.in_eights());
+        let c_oct = oct && self.ending.is_none() && self.c.in_eights(self.n, false);
         let g = match variant {
             Variant::Strip { swap: true, .. } => Gemm {
                 m: self.n,
@@ -222,6 +240,9 @@ impl Gemm<'_> {
             .words(&[tiles_m, tiles_n, chunk, g.bias.map_or(0, |b| b.1)])
             .define("A_CONV", u32::from(g.a.taps.is_some()))
             .define("B_CONV", u32::from(g.b.taps.is_some()));
+        if oct {
+            call = call.define("OCT", 1).define("C_OCT", u32::from(c_oct));
+        }
         if let Some(t) = g.a.taps.or(g.b.taps) {
             call = call.define("CONV", 1).words(&[t.height, t.width, t.channels, t.side]);
         }

@@ -14,7 +14,7 @@ pub enum ProductVariant {
     /// Register tiles of `rows` × 8 columns a lane, without workgroup memory: by a subgroup that loads each row once, or by
     /// eight lanes that all load it.
     Strip {
-        /// 8, 16, 32 or 64.
+        /// 8, 16, 32, 40 or 64.
         rows: usize,
         /// The operands are exchanged and the result is stored transposed.
         swap: bool,
@@ -101,14 +101,16 @@ pub type Choices = [Option<ProductVariant>; 4];
 
 impl ProductVariant {
     /// All variants.
-    pub const ALL: [ProductVariant; 12] = [
+    pub const ALL: [ProductVariant; 14] = [
         Variant::Strip { rows: 8, swap: false },
         Variant::Strip { rows: 16, swap: false },
         Variant::Strip { rows: 32, swap: false },
+        Variant::Strip { rows: 40, swap: false },
         Variant::Strip { rows: 64, swap: false },
         Variant::Strip { rows: 8, swap: true },
         Variant::Strip { rows: 16, swap: true },
         Variant::Strip { rows: 32, swap: true },
+        Variant::Strip { rows: 40, swap: true },
         Variant::Strip { rows: 64, swap: true },
         Variant::Tile { edge: 32 },
         Variant::Tile { edge: 64 },
@@ -132,13 +134,14 @@ impl ProductVariant {
                 (_, tier) => tier == Tier::Hardware,
             }
     }
-    /// The variant for an `m` × `n` product: the one chosen for the adapter, else the one that wastes least.
-    pub fn choose(caps: &Caps, m: usize, n: usize) -> Self {
+    /// The variant for an `m` × `n` product: the one chosen for the adapter, else the one that wastes least. `eights`: both
+    /// operands can be read in eights.
+    pub fn choose(caps: &Caps, m: usize, n: usize, eights: bool) -> Self {
         let chosen = caps.products[ShapeClass::of(m, n).index()].filter(|v| v.runs_on(caps));
-        chosen.unwrap_or_else(|| Self::by_rule(caps, m, n))
+        chosen.unwrap_or_else(|| Self::by_rule(caps, m, n, eights))
     }
     /// The variant that wastes least by the adapter's class.
-    pub fn by_rule(caps: &Caps, m: usize, n: usize) -> Self {
+    pub fn by_rule(caps: &Caps, m: usize, n: usize, eights: bool) -> Self {
         if caps.tier == Tier::Hardware {
             let edge = [128, 64].into_iter().find(|&e| tiles(m, n, (e, e)) >= BUSY && m.min(n) > e / 2);
             return Variant::Tile { edge: edge.unwrap_or(if m.min(n) > 32 { 64 } else { 32 }) };
@@ -148,13 +151,17 @@ impl ProductVariant {
             for &rows in strip_rows(caps) {
                 let (m, n) = if swap { (n, m) } else { (m, n) };
                 let tile = (rows, strip_columns(caps));
-                let cost = strip_cost(caps, rows) * tiles(m, n, tile).next_multiple_of(THREADS);
+                let cost = strip_cost(caps, rows, eights) * tiles(m, n, tile).next_multiple_of(THREADS);
                 if cost < best.0 {
                     best = (cost, Variant::Strip { rows, swap });
                 }
             }
         }
         best.1
+    }
+    /// Whether the variant reads operands in eights that can be.
+    pub(crate) fn in_eights(self, caps: &Caps, eights: bool) -> bool {
+        matches!(self, Variant::Strip { .. }) && eights && reads_eights(caps)
     }
     /// Rows and columns of one workgroup.
     pub(crate) fn tile(self, caps: &Caps) -> (usize, usize) {
@@ -167,7 +174,7 @@ impl ProductVariant {
     /// Terms of k between two looks at the loop condition.
     pub(crate) fn step(self) -> usize {
         match self {
-            Variant::Strip { .. } => 4,
+            Variant::Strip { .. } => 4, // 8 in eights, then without a rest
             Variant::Tile { edge: 64 } | Variant::Coop => 16,
             Variant::Tile { .. } => 8,
         }
@@ -176,7 +183,7 @@ impl ProductVariant {
     pub(crate) fn split(self, caps: &Caps, m: usize, n: usize, k: usize) -> (usize, usize) {
         let (want, shortest) = if caps.tier == Tier::Hardware { (BUSY, 256) } else { (16, 512) };
         let parts = (want / tiles(m, n, self.tile(caps))).min(k / shortest).clamp(1, 64);
-        let chunk = k.div_ceil(parts).next_multiple_of(self.step());
+        let chunk = k.div_ceil(parts).next_multiple_of(self.step().max(8));
         (k.div_ceil(chunk), chunk)
     }
     /// The variant for the rows of a convolution: where lanes share no loads, each finds the place of every row of its
@@ -223,6 +230,10 @@ impl ProductVariant {
 fn shares_loads(caps: &Caps) -> bool {
     [8, 16, 32, 64].contains(&caps.subgroup_size)
 }
+/// Whether lanes that share loads read eight numbers in one move.
+fn reads_eights(caps: &Caps) -> bool {
+    caps.int64 && shares_loads(caps)
+}
 /// Lanes of a register tile.
 fn lanes(caps: &Caps) -> usize {
     if shares_loads(caps) { caps.subgroup_size as usize } else { 8 }
@@ -245,11 +256,17 @@ fn tiles(m: usize, n: usize, tile: (usize, usize)) -> usize {
 /// Tall tiles are repaid where lanes share their loads. In SwiftShader, where they do not, 8 rows are 1.2 to 1.4 times as fast
 /// as 16 to 64 and quicker to compile.
 fn strip_rows(caps: &Caps) -> &'static [usize] {
-    if shares_loads(caps) { &[64, 32, 16] } else { &[8] }
+    if shares_loads(caps) { &[64, 40, 32, 16] } else { &[8] }
 }
 
-/// Cost of one term of k of a register tile: loads go lane by lane and word by word, arithmetic by vectors of eight.
-fn strip_cost(caps: &Caps, rows: usize) -> usize {
+/// Cost of one term of k of a register tile.
+///
+/// Loads go lane by lane and word by word, arithmetic by vectors of eight. With operands in eights loads are cheap, and
+/// a tile of 64 rows is more code than the instruction cache holds; the numbers were fitted to times on llvmpipe.
+fn strip_cost(caps: &Caps, rows: usize, eights: bool) -> usize {
+    if eights && reads_eights(caps) {
+        return 16 + rows + if rows > 40 { 20 } else { 0 };
+    }
     let columns = strip_columns(caps);
     let words = if shares_loads(caps) { rows + columns } else { 8 * rows + columns };
     4 * words + rows * columns / 8
