@@ -76,11 +76,20 @@ fn existing(s: Eight, first: u32, other: f32) -> Eight {
 }
 
 #if TABLE
+#if TABLE_UNITS
+@group(0) @binding(TABLE_AT) var<uniform> table: array<vec4<f32>, TABLE_UNITS>;
+
+fn entry(row: u32, h: u32) -> f32 {
+    let at = row * p.heads + h;
+    return table[at >> 2u][at & 3u];
+}
+#else
 @group(0) @binding(TABLE_AT) var<storage, read> table: array<f32>;
 
 fn entry(row: u32, h: u32) -> f32 {
     return table[row * p.heads + h];
 }
+#endif
 // Bias of the lane's query i against the keys from j0 on; `own` is the query_row, `other` the lane's key_row.
 fn key_biases(i: u32, own: u32, j0: u32, other: u32, h: u32) -> Eight {
     let a = vec4(subgroupBroadcast(other, 0u), subgroupBroadcast(other, 1u), subgroupBroadcast(other, 2u), subgroupBroadcast(other, 3u));

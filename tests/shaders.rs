@@ -4,7 +4,7 @@
 
 use beit::gpu::shaders::{FILES, Library};
 use beit::graph::{DType, TensorType};
-use beit::ops::{Access, Arg, Caps, KernelCall, Kernels, Op, ProductVariant, Tier, UNIFORM_BINDING, samples};
+use beit::ops::{Access, Arg, Caps, KernelCall, Kernels, Op, ProductVariant, Tier, UNIFORM_BINDING, UNIFORM_BYTES, samples};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, GlobalVariable, Module, ScalarKind, StorageAccess, TypeInner};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +15,7 @@ const WORKGROUP_BYTES: u32 = 16 << 10;
 const STORAGE_BUFFERS: usize = 8;
 const GROUPS: u32 = 65_535;
 /// Distance of uniform blocks: one must fit.
-const UNIFORM_BYTES: u32 = 256;
+const BLOCK_BYTES: u32 = 256;
 
 /// The adapters that kernels are written for.
 fn adapters() -> Vec<(&'static str, Caps)> {
@@ -146,7 +146,7 @@ impl Kernel {
                     let writes = access.contains(StorageAccess::STORE);
                     match call.bindings.get(binding as usize) {
                         None => wrong.push(format!("{name}: binding {binding} is not bound by the host")),
-                        Some((_, bound)) if (*bound == Access::Write) != writes => {
+                        Some((_, bound)) if *bound != (if writes { Access::Write } else { Access::Read }) => {
                             wrong.push(format!("{name}: binding {binding} is bound as {bound:?}"));
                         }
                         Some(_) => {}
@@ -156,6 +156,10 @@ impl Kernel {
                     uniform = self.size(v);
                     wrong.extend(self.words(v).err());
                 }
+                (AddressSpace::Uniform, Some((0, binding))) => match call.bindings.get(binding as usize) {
+                    Some((_, Access::Uniform)) if u64::from(self.size(v)) <= UNIFORM_BYTES => {}
+                    bound => wrong.push(format!("{name}: uniform {binding} is bound as {bound:?}")),
+                },
                 (AddressSpace::WorkGroup, None) => shared += self.size(v),
                 (AddressSpace::Private, None) => {}
                 other => wrong.push(format!("{name}: {other:?} has no place in a kernel")),
@@ -167,7 +171,7 @@ impl Kernel {
                 call.params.len()
             ));
         }
-        if uniform > UNIFORM_BYTES {
+        if uniform > BLOCK_BYTES {
             wrong.push(format!("a uniform block of {uniform} bytes"));
         }
         let size = self.module.entry_points[self.entry].workgroup_size;

@@ -14,8 +14,8 @@ pub(super) struct Key {
     pub shader: &'static str,
     pub entry: &'static str,
     pub defines: Vec<(&'static str, u32)>,
-    /// Per storage binding: whether the kernel may write it.
-    pub writes: Vec<bool>,
+    /// How the kernel touches each buffer.
+    pub accesses: Vec<Access>,
 }
 
 impl Key {
@@ -24,12 +24,12 @@ impl Key {
             shader: call.shader,
             entry: call.entry,
             defines: call.defines.clone(),
-            writes: call.bindings.iter().map(|b| b.1 == Access::Write).collect(),
+            accesses: call.bindings.iter().map(|b| b.1).collect(),
         }
     }
 }
 
-/// Bind-group and pipeline layout of one list of accesses: storage buffers and the uniform block.
+/// Bind-group and pipeline layout of one list of accesses: buffers and the uniform block.
 struct Layout {
     group: wgpu::BindGroupLayout,
     pipeline: wgpu::PipelineLayout,
@@ -38,7 +38,7 @@ struct Layout {
 /// Pipelines and layouts of one device. Pipelines keep their number for ever.
 pub(super) struct Pipelines {
     library: Library,
-    layouts: BTreeMap<Vec<bool>, Layout>,
+    layouts: BTreeMap<Vec<Access>, Layout>,
     numbers: BTreeMap<Key, usize>,
     /// By number, as the texts that they were made of.
     pipelines: Arc<Vec<wgpu::ComputePipeline>>,
@@ -66,7 +66,7 @@ impl Pipelines {
     }
     /// Layout of the bind group of a pipeline of [`Pipelines::prepare`].
     pub(super) fn layout(&self, key: &Key) -> Option<&wgpu::BindGroupLayout> {
-        self.layouts.get(&key.writes).map(|l| &l.group)
+        self.layouts.get(&key.accesses).map(|l| &l.group)
     }
     pub(super) fn number(&self, key: &Key) -> Option<usize> {
         self.numbers.get(key).copied()
@@ -76,12 +76,16 @@ impl Pipelines {
         self.pipelines.clone()
     }
 
-    fn add_layout(&mut self, gpu: &Gpu, writes: &[bool]) {
-        if self.layouts.contains_key(writes) {
+    fn add_layout(&mut self, gpu: &Gpu, accesses: &[Access]) {
+        if self.layouts.contains_key(accesses) {
             return;
         }
-        let storage = |&w: &bool| wgpu::BufferBindingType::Storage { read_only: !w };
-        let mut entries: Vec<_> = (0..).zip(writes).map(|(i, w)| layout_entry(i, storage(w))).collect();
+        let kind = |access: &Access| match access {
+            Access::Uniform => wgpu::BufferBindingType::Uniform,
+            Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
+            Access::Write => wgpu::BufferBindingType::Storage { read_only: false },
+        };
+        let mut entries: Vec<_> = (0..).zip(accesses).map(|(i, a)| layout_entry(i, kind(a))).collect();
         entries.push(layout_entry(UNIFORM_BINDING, wgpu::BufferBindingType::Uniform));
         let group = gpu
             .device
@@ -91,18 +95,18 @@ impl Pipelines {
             bind_group_layouts: &[Some(&group)],
             immediate_size: 0,
         });
-        self.layouts.insert(writes.to_vec(), Layout { group, pipeline });
+        self.layouts.insert(accesses.to_vec(), Layout { group, pipeline });
     }
 
     /// Compiles the pipelines that are not there yet.
     pub(super) fn prepare(&mut self, gpu: &Gpu, keys: impl Iterator<Item = Key>) -> Result<()> {
         let missing: BTreeSet<Key> = keys.filter(|k| !self.numbers.contains_key(k)).collect();
         let missing: Vec<Key> = missing.into_iter().collect();
-        missing.iter().for_each(|k| self.add_layout(gpu, &k.writes));
+        missing.iter().for_each(|k| self.add_layout(gpu, &k.accesses));
         let built = in_parallel(missing.len(), |i| {
             let key = &missing[i];
             let source = self.library.expand(key.shader, key.entry, &key.defines)?;
-            let layout = &self.layouts[&key.writes].pipeline;
+            let layout = &self.layouts[&key.accesses].pipeline;
             Ok((build(gpu, layout, key, &source)?, source.text))
         });
         for (key, built) in missing.into_iter().zip(built) {
@@ -123,7 +127,7 @@ impl Pipelines {
         for (key, &number) in &self.numbers {
             let source = self.library.expand(key.shader, key.entry, &key.defines)?;
             if source.text != self.sources[number] {
-                let pipeline = build(gpu, &self.layouts[&key.writes].pipeline, key, &source)?;
+                let pipeline = build(gpu, &self.layouts[&key.accesses].pipeline, key, &source)?;
                 fresh.push((number, pipeline, source.text));
             }
         }
@@ -177,11 +181,19 @@ pub(super) fn label(key: &Key, text: &str) -> String {
         use sha2::{Digest, Sha256};
         let hash = Sha256::digest(text.as_bytes());
         label.push(' ');
-        label.extend(key.writes.iter().map(|&w| if w { 'w' } else { 'r' }));
+        label.extend(key.accesses.iter().map(letter));
         label.push(' ');
         label.extend(hash.iter().take(8).map(|b| format!("{b:02x}")));
     }
     label
+}
+
+fn letter(access: &Access) -> char {
+    match access {
+        Access::Read => 'r',
+        Access::Write => 'w',
+        Access::Uniform => 'u',
+    }
 }
 
 fn build(

@@ -3,7 +3,7 @@
 
 use super::attention::AttentionSpec;
 use super::units::vector;
-use super::{Caps, DISPATCH_FLOPS, KernelCall, Tier};
+use super::{Access, Arg, Caps, DISPATCH_FLOPS, KernelCall, Tier, UNIFORM_BYTES};
 use crate::cpu::Mat;
 use crate::graph::TensorType;
 
@@ -158,10 +158,16 @@ impl AttentionSize {
 }
 
 /// Binds the table, operand number `input`, if there is one.
-pub(crate) fn with_table(call: KernelCall, spec: &AttentionSpec, input: usize) -> KernelCall {
+pub(crate) fn with_table(call: KernelCall, caps: &Caps, spec: &AttentionSpec, input: usize) -> KernelCall {
     if spec.grid.is_none() {
         return call;
     }
     let at = call.bindings.len() as u32;
-    call.reads(&[input]).define("TABLE_AT", at)
+    let elements = spec.table_rows() * spec.heads;
+    let call = call.define("TABLE_AT", at);
+    // Lanes that read different elements of a uniform are quick on a software adapter, of a storage buffer slow.
+    if in_lanes(caps) && elements % 4 == 0 && 4 * elements as u64 <= UNIFORM_BYTES {
+        return call.bind(Arg::In(input), Access::Uniform).define("TABLE_UNITS", (elements / 4) as u32);
+    }
+    call.reads(&[input])
 }

@@ -197,7 +197,7 @@ impl Op for Attention {
         };
         let call = KernelCall::new(shader, "forward").writes(&[0, 1]).reads(&[0]);
         let call = call.half("QKV_HALF", &inputs[0]).half("OUT_HALF", &outputs[0]);
-        let call = with_table(call, &self.spec, 1);
+        let call = with_table(call, caps, &self.spec, 1);
         let calls = match shader {
             "attention_lanes" => vec![s.lanes(caps, call, &self.spec, (0, s.heads), 1)],
             "attention_tile" => {

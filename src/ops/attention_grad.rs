@@ -39,15 +39,21 @@ impl AttentionGrad {
         s.dispatch(call, &self.spec, self.spec.table_rows() * heads.1, heads, stride)
     }
     /// The passes over queries and over keys, in the precision of what they bind.
-    fn passes(&self, shader: &'static str, inputs: &[TensorType], output: &TensorType) -> [KernelCall; 2] {
+    fn passes(
+        &self,
+        caps: &Caps,
+        shader: &'static str,
+        inputs: &[TensorType],
+        output: &TensorType,
+    ) -> [KernelCall; 2] {
         let halves = |call: KernelCall| {
             let call = call.half("QKV_HALF", &inputs[1]).half("DO_HALF", &inputs[0]);
             call.half("O_HALF", &inputs[2]).half("OUT_HALF", output)
         };
         let queries = KernelCall::new(shader, "queries").writes(&[0]).bind(DELTA, Access::Write);
-        let queries = with_table(halves(queries).reads(&[0, 1, 3, 2]), &self.spec, 4);
+        let queries = with_table(halves(queries).reads(&[0, 1, 3, 2]), caps, &self.spec, 4);
         let keys = KernelCall::new(shader, "keys").writes(&[0]).bind(DELTA, Access::Read);
-        [queries, with_table(halves(keys).reads(&[0, 1, 3]), &self.spec, 4)]
+        [queries, with_table(halves(keys).reads(&[0, 1, 3]), caps, &self.spec, 4)]
     }
     /// The kernels of `attention_tile.wgsl`; with a table each workgroup of the pass over the queries sums a run of
     /// images into a map of its own.
@@ -280,12 +286,12 @@ impl Op for AttentionGrad {
     fn kernels(&self, caps: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
         let s = AttentionSize::of(&inputs[1], self.spec.heads);
         if in_lanes(caps) {
-            return self.lanes_kernels(caps, &s, self.passes("attention_lanes", inputs, &outputs[0]));
+            return self.lanes_kernels(caps, &s, self.passes(caps, "attention_lanes", inputs, &outputs[0]));
         }
         if in_tiles(caps, s.hd) {
-            return self.tile_kernels(&s, self.passes("attention_tile", inputs, &outputs[0]));
+            return self.tile_kernels(&s, self.passes(caps, "attention_tile", inputs, &outputs[0]));
         }
-        let [queries, keys] = self.passes("attention_grad", inputs, &outputs[0]);
+        let [queries, keys] = self.passes(caps, "attention_grad", inputs, &outputs[0]);
         let mut kernels = Kernels {
             calls: vec![
                 s.dispatch(queries, &self.spec, s.rows(), (0, 0), 0),

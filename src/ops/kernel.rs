@@ -4,12 +4,14 @@ use crate::graph::TensorType;
 use serde::{Deserialize, Serialize};
 
 /// How a dispatch touches a buffer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Access {
     /// `var<storage, read>`.
     Read,
     /// `var<storage, read_write>`.
     Write,
+    /// `var<uniform>`: read in vectors of four, at most [`UNIFORM_BYTES`].
+    Uniform,
 }
 
 /// Floating-point operations of one dispatch on a GPU, and of one submit: a few milliseconds on a fast GPU, well under a
@@ -19,6 +21,9 @@ pub const DISPATCH_FLOPS: u64 = 20_000_000_000;
 /// Binding of the uniform block of a dispatch, in the group of its storage buffers: one group instead of two saves the host a
 /// third of what a dispatch costs it.
 pub const UNIFORM_BINDING: u32 = 15;
+
+/// Largest operand that a kernel may bind as a uniform (WebGPU's guaranteed limit).
+pub const UNIFORM_BYTES: u64 = 64 << 10;
 
 /// What a binding refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -43,7 +48,7 @@ pub struct KernelCall {
     pub entry: &'static str,
     /// Preprocessor constants; a define with the value `0` counts as not set in `#if`.
     pub defines: Vec<(&'static str, u32)>,
-    /// Storage buffers at `@group(0) @binding(0..)`, in order.
+    /// Buffers at `@group(0) @binding(0..)`, in order.
     pub bindings: Vec<(Arg, Access)>,
     /// Words of the uniform block `p` at [`UNIFORM_BINDING`]; shapes and constants that never change.
     pub params: Vec<u32>,

@@ -98,7 +98,8 @@ impl GpuSession {
                 .expected(format!("at most {} MiB", limit >> 20))
                 .got(format!("{} MiB", size >> 20)));
         }
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let bound = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::UNIFORM;
+        let usage = bound | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let device = &self.gpu.device;
         let create = |&size: &u64| {
             let (label, size) = (Some(label), size + guard);
