@@ -123,12 +123,10 @@ fn query_biases(j: u32, own: u32, i0: u32, other: u32, h: u32) -> Eight {
 #endif
 
 #import attend_kept
-
-// Units of the R rows that a lane holds.
-alias Rows = array<E, R * UNITS>;
+#import attend_rows
 
 #if forward
-@group(0) @binding(0) var<storage, read_write> o: array<Out>;
+@group(0) @binding(0) var<storage, read_write> result: array<Out>;
 @group(0) @binding(1) var<storage, read_write> lse: array<f32>;
 @group(0) @binding(2) var<storage, read> qkv: array<Qkv>;
 
@@ -155,21 +153,23 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
 #if TABLE
     own[r] = query_row(i[r]);
 #endif
+    {
+        let own_q = qkv_row(qkv_at(0u, b, i[r], h));
 #repeat u UNITS
-    q[r * UNITS + u] = unit(qkv[qkv_at(0u, b, i[r], h) + u]) * p.scale;
+        q[r * UNITS + u] = own_q[u] * p.scale;
 #end
+    }
 #end
     for (var j0 = 0u; j0 < p.tokens; j0 += 8u) {
         let j = min(j0 + lane, p.tokens - 1u);
-        let k_at = qkv_at(1u, b, j, h);
-        let v_at = qkv_at(2u, b, j, h);
+        let k = qkv_row(qkv_at(1u, b, j, h));
         var w: array<Eight, R>;
         var fade: array<f32, R>;
 #repeat u UNITS
         {
-            let k = spread(unit(qkv[k_at + u]));
+            let ks = spread(k[u]);
 #repeat r R
-            w[r] = dots(w[r], q[r * UNITS + u], k);
+            w[r] = dots(w[r], q[r * UNITS + u], ks);
 #end
         }
 #end
@@ -193,21 +193,19 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
             top[r] = larger;
         }
 #end
+        let v = qkv_row(qkv_at(2u, b, j, h));
 #repeat u UNITS
         {
-            let v = spread(unit(qkv[v_at + u]));
+            let vs = spread(v[u]);
 #repeat r R
-            sum[r * UNITS + u] = sum[r * UNITS + u] * fade[r] + mix8(w[r], v);
+            sum[r * UNITS + u] = sum[r * UNITS + u] * fade[r] + mix8(w[r], vs);
 #end
         }
 #end
     }
 #repeat r R
     if row + 8u * r < p.tokens {
-        let o_at = token_at(b, i[r], h);
-#repeat u UNITS
-        o[o_at + u] = stored(sum[r * UNITS + u] / weight[r]);
-#end
+        put_row(token_at(b, i[r], h), &sum, r, 1.0 / weight[r]);
         lse[(b * p.heads + h) * p.tokens + i[r]] = top[r] + log(weight[r]);
     }
 #end
@@ -215,13 +213,25 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
 #endif
 
 #if queries
-@group(0) @binding(0) var<storage, read_write> dqkv: array<Out>;
+@group(0) @binding(0) var<storage, read_write> result: array<Out>;
 @group(0) @binding(1) var<storage, read_write> delta: array<f32>;
 @group(0) @binding(2) var<storage, read> cotangent: array<Cotangent>;
 @group(0) @binding(3) var<storage, read> qkv: array<Qkv>;
 @group(0) @binding(4) var<storage, read> lse: array<f32>;
 @group(0) @binding(5) var<storage, read> o: array<Mixed>;
 #if TABLE
+#if OCT
+@group(0) @binding(7) var<storage, read_write> map: array<Oct>;
+
+fn keep(at: u32, first: bool, ds: Eight) {
+    if first {
+        map[at / 2u] = join(ds.a, ds.b);
+    } else {
+        let kept = map[at / 2u];
+        map[at / 2u] = join(lower(kept) + ds.a, upper(kept) + ds.b);
+    }
+}
+#else
 @group(0) @binding(7) var<storage, read_write> map: array<Quad>;
 
 fn keep(at: u32, first: bool, ds: Eight) {
@@ -233,6 +243,7 @@ fn keep(at: u32, first: bool, ds: Eight) {
         map[at + 1u] = packed(quad(map[at + 1u]) + ds.b);
     }
 }
+#endif
 #endif
 
 @compute @workgroup_size(8)
@@ -263,23 +274,23 @@ fn queries(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
         var own_lse: array<f32, R>;
 #repeat r R
         {
-            let q_at = qkv_at(0u, b, i[r], h);
-            let o_at = token_at(b, i[r], h);
+            let own_q = qkv_row(qkv_at(0u, b, i[r], h));
+            let own_d = cotangent_row(token_at(b, i[r], h));
+            let own_o = mixed_row(token_at(b, i[r], h));
             overlap[r] = 0.0;
             own_lse[r] = lse[(b * p.heads + h) * p.tokens + i[r]];
 #repeat u UNITS
-            q[r * UNITS + u] = unit(qkv[q_at + u]) * p.scale;
-            d_o[r * UNITS + u] = cotangent_of(cotangent[o_at + u]);
+            q[r * UNITS + u] = own_q[u] * p.scale;
+            d_o[r * UNITS + u] = own_d[u];
             dq[r * UNITS + u] = E(0.0);
-            overlap[r] += inner(d_o[r * UNITS + u], mixed(o[o_at + u]));
+            overlap[r] += inner(own_d[u], own_o[u]);
 #end
         }
 #end
         for (var j0 = 0u; j0 < p.tokens; j0 += 8u) {
             let j = min(j0 + lane, p.tokens - 1u);
-            let k_at = qkv_at(1u, b, j, h);
-            let v_at = qkv_at(2u, b, j, h);
-            var k: Row;
+            let k = qkv_row(qkv_at(1u, b, j, h));
+            let v = qkv_row(qkv_at(2u, b, j, h));
             var s: array<Eight, R>;
             var ds: array<Eight, R>;
 #repeat r R
@@ -288,9 +299,8 @@ fn queries(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
 #end
 #repeat u UNITS
             {
-                k[u] = unit(qkv[k_at + u]);
                 let ks = spread(k[u]);
-                let vs = spread(unit(qkv[v_at + u]));
+                let vs = spread(v[u]);
 #repeat r R
                 s[r] = dots(s[r], q[r * UNITS + u], ks);
                 ds[r] = dots(ds[r], d_o[r * UNITS + u], vs);
@@ -326,10 +336,7 @@ fn queries(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
         }
 #repeat r R
         if row + 8u * r < p.tokens {
-            let q_at = qkv_at(0u, b, i[r], h);
-#repeat u UNITS
-            dqkv[q_at + u] = stored(dq[r * UNITS + u] * p.scale);
-#end
+            put_row(qkv_at(0u, b, i[r], h), &dq, r, p.scale);
             delta[(b * p.heads + h) * p.tokens + i[r]] = overlap[r];
         }
 #end
@@ -338,7 +345,7 @@ fn queries(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
 #endif
 
 #if keys
-@group(0) @binding(0) var<storage, read_write> dqkv: array<Out>;
+@group(0) @binding(0) var<storage, read_write> result: array<Out>;
 @group(0) @binding(1) var<storage, read> delta: array<f32>;
 @group(0) @binding(2) var<storage, read> cotangent: array<Cotangent>;
 @group(0) @binding(3) var<storage, read> qkv: array<Qkv>;
@@ -366,24 +373,24 @@ fn keys(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
 #if TABLE
     own[r] = key_row(j[r]);
 #endif
+    {
+        let own_k = qkv_row(qkv_at(1u, b, j[r], h));
+        let own_v = qkv_row(qkv_at(2u, b, j[r], h));
 #repeat u UNITS
-    k[r * UNITS + u] = unit(qkv[qkv_at(1u, b, j[r], h) + u]) * p.scale;
-    v[r * UNITS + u] = unit(qkv[qkv_at(2u, b, j[r], h) + u]);
+        k[r * UNITS + u] = own_k[u] * p.scale;
+        v[r * UNITS + u] = own_v[u];
 #end
+    }
 #end
     let rows = (b * p.heads + h) * p.tokens;
     for (var i0 = 0u; i0 < p.tokens; i0 += 8u) {
         let i = min(i0 + lane, p.tokens - 1u);
-        let q_at = qkv_at(0u, b, i, h);
-        let o_at = token_at(b, i, h);
-        var q: Row;
-        var d_o: Row;
+        let q = qkv_row(qkv_at(0u, b, i, h));
+        let d_o = cotangent_row(token_at(b, i, h));
         var w: array<Eight, R>;
         var ds: array<Eight, R>;
 #repeat u UNITS
         {
-            q[u] = unit(qkv[q_at + u]);
-            d_o[u] = cotangent_of(cotangent[o_at + u]);
             let qs = spread(q[u]);
             let ds_o = spread(d_o[u]);
 #repeat r R
@@ -421,12 +428,8 @@ fn keys(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     }
 #repeat r R
     if row + 8u * r < p.tokens {
-        let k_at = qkv_at(1u, b, j[r], h);
-        let v_at = qkv_at(2u, b, j[r], h);
-#repeat u UNITS
-        dqkv[k_at + u] = stored(dk[r * UNITS + u] * p.scale);
-        dqkv[v_at + u] = stored(dv[r * UNITS + u]);
-#end
+        put_row(qkv_at(1u, b, j[r], h), &dk, r, p.scale);
+        put_row(qkv_at(2u, b, j[r], h), &dv, r, 1.0);
     }
 #end
 }

@@ -4,7 +4,9 @@
 
 use beit::gpu::shaders::{FILES, Library};
 use beit::graph::{DType, TensorType};
-use beit::ops::{Access, Arg, Caps, KernelCall, Kernels, Op, ProductVariant, Tier, UNIFORM_BINDING, UNIFORM_BYTES, samples};
+use beit::ops::{
+    Access, Arg, Caps, KernelCall, Kernels, Op, ProductVariant, Tier, UNIFORM_BINDING, UNIFORM_BYTES, samples,
+};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, GlobalVariable, Module, ScalarKind, StorageAccess, TypeInner};
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,10 +4,14 @@
 #import words
 #if VEC
 #import half
+#if OCT
+alias Full = Oct; // two units; none is kept in half precision
+#else
 alias Full = Quad;
 fn of_full(x: Full) -> E {
     return quad(x);
 }
+#endif
 #else
 alias Full = f32;
 fn of_full(x: Full) -> E {
@@ -21,9 +25,11 @@ fn unit(v: Qkv) -> E {
 }
 #else
 alias Qkv = Full;
+#if !OCT
 fn unit(v: Qkv) -> E {
     return of_full(v);
 }
+#endif
 #endif
 #if O_HALF
 alias Mixed = Half;
@@ -32,9 +38,11 @@ fn mixed(v: Mixed) -> E {
 }
 #else
 alias Mixed = Full;
+#if !OCT
 fn mixed(v: Mixed) -> E {
     return of_full(v);
 }
+#endif
 #endif
 #if DO_HALF
 alias Cotangent = Half;
@@ -43,9 +51,11 @@ fn cotangent_of(v: Cotangent) -> E {
 }
 #else
 alias Cotangent = Full;
+#if !OCT
 fn cotangent_of(v: Cotangent) -> E {
     return of_full(v);
 }
+#endif
 #endif
 #if OUT_HALF
 alias Out = Half;
@@ -53,8 +63,12 @@ fn stored(v: E) -> Out {
     return narrow(v);
 }
 #else
+#if OCT
+alias Out = Oct;
+#else
 alias Out = E;
 fn stored(v: E) -> Out {
     return v;
 }
+#endif
 #endif

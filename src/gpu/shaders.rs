@@ -21,6 +21,7 @@ macro_rules! files {
 pub const FILES: &[(&str, &str)] = files![
     "common/attend",
     "common/attend_kept",
+    "common/attend_rows",
     "common/best",
     "common/bilinear",
     "common/elem",

@@ -137,6 +137,13 @@ impl AttentionSize {
         let tiles = self.tokens.div_ceil(LANES * rows);
         let call = self.complete(call, spec, heads, images, tiles, self.map_stride(caps));
         let groups = self.batch.div_ceil(images) * heads.1 * tiles;
+        let halves = ["QKV_HALF", "OUT_HALF", "DO_HALF", "O_HALF"];
+        let full = !call.defines.iter().any(|d| halves.contains(&d.0));
+        let call = if caps.int64 && full && self.hd % 8 == 0 {
+            call.define("OCT", 1).define("PAIRS", (self.hd / 8) as u32)
+        } else {
+            call
+        };
         call.define("WIDE", u32::from(caps.int64)).define("R", rows as u32).groups(groups)
     }
     /// Completes a dispatch of the attention kernels with `items` invocations; `heads` are (first, number) of the heads

@@ -94,7 +94,8 @@ pub use group_mean::group_mean;
 pub use gumbel::{gumbel_softmax, gumbel_softmax_with_noise};
 pub use head_loss::head_loss;
 pub use kernel::{
-    Access, Arg, Caps, DISPATCH_FLOPS, Grid, KernelCall, Kernels, Precision, Tier, UNIFORM_BINDING, UNIFORM_BYTES,
+    Access, Arg, Caps, DISPATCH_FLOPS, Grid, KernelCall, Kernels, Precision, Tier, UNIFORM_BINDING,
+    UNIFORM_BYTES,
 };
 pub use kl_uniform::kl_uniform;
 pub use l2_normalize::l2_normalize;
