@@ -86,9 +86,8 @@ fn products(caps: &Caps) -> Vec<serde_json::Value> {
         return vec![];
     }
     let product = |class: &ShapeClass| {
-        let (m, n, _) = class.example();
         let by = if caps.products[class.index()].is_some() { "timed" } else { "rule" };
-        let variant = ProductVariant::choose(caps, m, n, true).to_string();
+        let variant = ProductVariant::choose(caps, class.example(), true).to_string();
         json!({"class": class.to_string(), "variant": variant, "by": by})
     };
     ShapeClass::ALL.iter().map(product).collect()

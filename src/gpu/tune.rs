@@ -83,8 +83,7 @@ pub fn tune(gpu: &Gpu) -> Result<Tuning> {
 
 /// The fastest right variant, if it is not the rule's and worth a change.
 fn best(caps: &Caps, class: ShapeClass, timings: &[Timing]) -> Option<ProductVariant> {
-    let (m, n, _) = class.example();
-    let rule = ProductVariant::by_rule(caps, m, n, true);
+    let rule = ProductVariant::by_rule(caps, class.example(), true);
     let right = timings.iter().filter(|t| t.is_right());
     let fastest = right.clone().min_by(|a, b| a.seconds.total_cmp(&b.seconds))?;
     let of_rule = right.clone().find(|t| t.variant == rule);
@@ -207,8 +206,7 @@ mod tests {
     fn wrong_and_slow_variants_are_never_chosen() {
         let caps = Caps::guaranteed(Tier::Hardware);
         let class = ShapeClass { tall: true, wide: true };
-        let (m, n, _) = class.example();
-        let rule = ProductVariant::by_rule(&caps, m, n, true);
+        let rule = ProductVariant::by_rule(&caps, class.example(), true);
         let time = |variant, seconds, error| Timing { class: class.index(), variant, seconds, error };
         let others: Vec<_> = candidates(&caps).into_iter().filter(|&v| v != rule).collect();
         let chosen = |t: &[Timing]| best(&caps, class, t);

@@ -104,7 +104,7 @@ impl Gemm<'_> {
             first.draw(caps, kernels)?;
             return second.draw(caps, kernels);
         }
-        let variant = Variant::choose(caps, self.m, self.n, self.in_eights());
+        let variant = Variant::choose(caps, (self.m, self.n, self.k), self.in_eights());
         let taps = self.a.taps.is_some() || self.b.taps.is_some();
         self.draw_as(if taps { variant.under_taps(caps) } else { variant }, caps, kernels)
     }

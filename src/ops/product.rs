@@ -134,14 +134,14 @@ impl ProductVariant {
                 (_, tier) => tier == Tier::Hardware,
             }
     }
-    /// The variant for an `m` × `n` product: the one chosen for the adapter, else the one that wastes least. `eights`: both
-    /// operands can be read in eights.
-    pub fn choose(caps: &Caps, m: usize, n: usize, eights: bool) -> Self {
+    /// The variant for a product of `(m, n, k)`: the one chosen for the adapter, else the one that wastes least. `eights`:
+    /// both operands can be read in eights.
+    pub fn choose(caps: &Caps, (m, n, k): (usize, usize, usize), eights: bool) -> Self {
         let chosen = caps.products[ShapeClass::of(m, n).index()].filter(|v| v.runs_on(caps));
-        chosen.unwrap_or_else(|| Self::by_rule(caps, m, n, eights))
+        chosen.unwrap_or_else(|| Self::by_rule(caps, (m, n, k), eights))
     }
     /// The variant that wastes least by the adapter's class.
-    pub fn by_rule(caps: &Caps, m: usize, n: usize, eights: bool) -> Self {
+    pub fn by_rule(caps: &Caps, (m, n, k): (usize, usize, usize), eights: bool) -> Self {
         if caps.tier == Tier::Hardware {
             let edge = [128, 64].into_iter().find(|&e| tiles(m, n, (e, e)) >= BUSY && m.min(n) > e / 2);
             return Variant::Tile { edge: edge.unwrap_or(if m.min(n) > 32 { 64 } else { 32 }) };
@@ -150,10 +150,12 @@ impl ProductVariant {
         for swap in [false, true] {
             for &rows in strip_rows(caps) {
                 let (m, n) = if swap { (n, m) } else { (m, n) };
-                let tile = (rows, strip_columns(caps));
-                let cost = strip_cost(caps, rows, eights) * tiles(m, n, tile).next_multiple_of(THREADS);
+                let variant = Variant::Strip { rows, swap };
+                let (parts, chunk) = variant.split(caps, m, n, k);
+                let groups = (tiles(m, n, variant.tile(caps)) * parts).next_multiple_of(THREADS);
+                let cost = strip_cost(caps, rows, k, eights) * groups * chunk;
                 if cost < best.0 {
-                    best = (cost, Variant::Strip { rows, swap });
+                    best = (cost, variant);
                 }
             }
         }
@@ -242,6 +244,8 @@ fn lanes(caps: &Caps) -> usize {
 fn strip_columns(caps: &Caps) -> usize {
     8 * lanes(caps)
 }
+/// Terms of a product from which operands are streams that no cache holds.
+const LONG: usize = 1024;
 /// Threads of a software adapter, at a guess.
 const THREADS: usize = 4;
 /// Workgroups that keep a GPU busy.
@@ -262,10 +266,11 @@ fn strip_rows(caps: &Caps) -> &'static [usize] {
 /// Cost of one term of k of a register tile.
 ///
 /// Loads go lane by lane and word by word, arithmetic by vectors of eight. With operands in eights loads are cheap, and
-/// a tile of 64 rows is more code than the instruction cache holds; the numbers were fitted to times on llvmpipe.
-fn strip_cost(caps: &Caps, rows: usize, eights: bool) -> usize {
+/// a tile of 64 rows is more code than the instruction cache holds, which long columns repay by being read less often; the
+/// numbers were fitted to times on llvmpipe.
+fn strip_cost(caps: &Caps, rows: usize, k: usize, eights: bool) -> usize {
     if eights && reads_eights(caps) {
-        return 16 + rows + if rows > 40 { 20 } else { 0 };
+        return 16 + rows + if rows > 40 && k < LONG { 20 } else { 0 };
     }
     let columns = strip_columns(caps);
     let words = if shares_loads(caps) { rows + columns } else { 8 * rows + columns };
