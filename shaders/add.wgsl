@@ -1,26 +1,31 @@
 // add_scaled: y[n] = a[n] + s·b[n].
 // scale: y[n] = s·a[n]; with s = 1 a copy in the precision of y. X_HALF, Y_HALF: kept in half precision.
-// Grid: one invocation per unit. No reduction.
+// Grid: one invocation per word. No reduction.
 
 #import grid
 #import elem
 
 struct Params {
-    n: u32, // units
+    n: u32, // words
     s: f32,
 }
 @group(0) @binding(15) var<uniform> p: Params;
 
 #if add_scaled
-@group(0) @binding(0) var<storage, read_write> y: array<E>;
-@group(0) @binding(1) var<storage, read> a: array<E>;
-@group(0) @binding(2) var<storage, read> b: array<E>;
+@group(0) @binding(0) var<storage, read_write> y: array<Word>;
+@group(0) @binding(1) var<storage, read> a: array<Word>;
+@group(0) @binding(2) var<storage, read> b: array<Word>;
 
 @compute @workgroup_size(WG)
 fn add_scaled(@builtin(global_invocation_id) gid: vec3<u32>) {
     let i = item_index(gid, WG);
     if i < p.n {
-        y[i] = a[i] + p.s * b[i];
+        var v = parts(a[i]);
+        let w = parts(b[i]);
+#repeat k PARTS
+        v[k] += p.s * w[k];
+#end
+        y[i] = word(v);
     }
 }
 #endif
@@ -28,26 +33,26 @@ fn add_scaled(@builtin(global_invocation_id) gid: vec3<u32>) {
 #if scale
 #if X_HALF
 #import half
-alias X = Half;
-fn number(v: X) -> E {
-    return widen(v);
+alias X = Halves;
+fn number(v: X) -> Parts {
+    return half_parts(v);
 }
 #else
-alias X = E;
-fn number(v: X) -> E {
-    return v;
+alias X = Word;
+fn number(v: X) -> Parts {
+    return parts(v);
 }
 #endif
 #if Y_HALF
 #import half
-alias Y = Half;
-fn stored(v: E) -> Y {
-    return narrow(v);
+alias Y = Halves;
+fn stored(v: Parts) -> Y {
+    return half_word(v);
 }
 #else
-alias Y = E;
-fn stored(v: E) -> Y {
-    return v;
+alias Y = Word;
+fn stored(v: Parts) -> Y {
+    return word(v);
 }
 #endif
 @group(0) @binding(0) var<storage, read_write> y: array<Y>;
@@ -57,7 +62,11 @@ fn stored(v: E) -> Y {
 fn scale(@builtin(global_invocation_id) gid: vec3<u32>) {
     let i = item_index(gid, WG);
     if i < p.n {
-        y[i] = stored(p.s * number(a[i]));
+        var v = number(a[i]);
+#repeat k PARTS
+        v[k] *= p.s;
+#end
+        y[i] = stored(v);
     }
 }
 #endif

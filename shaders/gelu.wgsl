@@ -1,5 +1,5 @@
 // forward: y[n] = x·Φ(x).  grad: dx[n] = dy·(Φ(x) + x·φ(x)).
-// Grid: one invocation per unit. No reduction. *_HALF: kept in half precision.
+// Grid: one invocation per word. No reduction. *_HALF: kept in half precision.
 
 #import grid
 #import elem
@@ -7,43 +7,43 @@
 
 #if Y_HALF
 #import half
-alias Y = Half;
-fn stored(v: E) -> Y {
-    return narrow(v);
+alias Y = Halves;
+fn stored(v: Parts) -> Y {
+    return half_word(v);
 }
 #else
-alias Y = E;
-fn stored(v: E) -> Y {
-    return v;
+alias Y = Word;
+fn stored(v: Parts) -> Y {
+    return word(v);
 }
 #endif
 #if X_HALF
 #import half
-alias X = Half;
-fn operand(v: X) -> E {
-    return widen(v);
+alias X = Halves;
+fn operand(v: X) -> Parts {
+    return half_parts(v);
 }
 #else
-alias X = E;
-fn operand(v: X) -> E {
-    return v;
+alias X = Word;
+fn operand(v: X) -> Parts {
+    return parts(v);
 }
 #endif
 #if DY_HALF
 #import half
-alias DY = Half;
-fn cotangent(v: DY) -> E {
-    return widen(v);
+alias DY = Halves;
+fn cotangent(v: DY) -> Parts {
+    return half_parts(v);
 }
 #else
-alias DY = E;
-fn cotangent(v: DY) -> E {
-    return v;
+alias DY = Word;
+fn cotangent(v: DY) -> Parts {
+    return parts(v);
 }
 #endif
 
 struct Params {
-    n: u32, // units
+    n: u32, // words
 }
 
 @group(0) @binding(0) var<storage, read_write> y: array<Y>;
@@ -55,7 +55,11 @@ struct Params {
 fn forward(@builtin(global_invocation_id) gid: vec3<u32>) {
     let i = item_index(gid, WG);
     if i < p.n {
-        y[i] = stored(gelu(operand(x[i])));
+        var v = operand(x[i]);
+#repeat k PARTS
+        v[k] = gelu(v[k]);
+#end
+        y[i] = stored(v);
     }
 }
 
@@ -63,6 +67,11 @@ fn forward(@builtin(global_invocation_id) gid: vec3<u32>) {
 fn grad(@builtin(global_invocation_id) gid: vec3<u32>) {
     let i = item_index(gid, WG);
     if i < p.n {
-        y[i] = stored(cotangent(dy[i]) * gelu_slope(operand(x[i])));
+        let v = operand(x[i]);
+        var d = cotangent(dy[i]);
+#repeat k PARTS
+        d[k] *= gelu_slope(v[k]);
+#end
+        y[i] = stored(d);
     }
 }

@@ -1,21 +1,21 @@
 // forward: y[B, ⌊H/2⌋, ⌊W/2⌋, C] = largest of the 2×2 cells of x[B, H, W, C].
 // grad: dx[B, H, W, C] = dy at the largest cell (the first of the four in row-major order on ties), else 0; also 0 in
 // an odd last row or column.
-// Grid: one invocation per unit of y; grad one per unit of ⌈H/2⌉·⌈W/2⌉ windows, writes their cells. No reduction.
+// Grid: one invocation per word of y; grad one per word of ⌈H/2⌉·⌈W/2⌉ windows, writes their cells. No reduction.
 
 #import grid
 #import elem
 
 struct Params {
-    n: u32, // units of windows
+    n: u32, // words of windows
     h: u32, // of x
     w: u32, // of x
-    c: u32, // units
+    c: u32, // words
 }
 @group(0) @binding(15) var<uniform> p: Params;
-@group(0) @binding(0) var<storage, read_write> y: array<E>;
-@group(0) @binding(1) var<storage, read> x: array<E>;
-@group(0) @binding(2) var<storage, read> dy: array<E>;
+@group(0) @binding(0) var<storage, read_write> y: array<Word>;
+@group(0) @binding(1) var<storage, read> x: array<Word>;
+@group(0) @binding(2) var<storage, read> dy: array<Word>;
 
 @compute @workgroup_size(WG)
 fn forward(@builtin(global_invocation_id) gid: vec3<u32>) {
@@ -28,7 +28,14 @@ fn forward(@builtin(global_invocation_id) gid: vec3<u32>) {
     let top = line / (p.h / 2u) * p.h + 2u * (line % (p.h / 2u));
     let at = (top * p.w + 2u * (pixel % (p.w / 2u))) * p.c + i % p.c;
     let below = at + p.w * p.c;
-    y[i] = max(max(x[at], x[at + p.c]), max(x[below], x[below + p.c]));
+    var v = parts(x[at]);
+    let b = parts(x[at + p.c]);
+    let c = parts(x[below]);
+    let d = parts(x[below + p.c]);
+#repeat k PARTS
+    v[k] = max(max(v[k], b[k]), max(c[k], d[k]));
+#end
+    y[i] = word(v);
 }
 
 @compute @workgroup_size(WG)
@@ -48,27 +55,40 @@ fn grad(@builtin(global_invocation_id) gid: vec3<u32>) {
     let right = 2u * col + 1u < p.w;
     let down = 2u * row + 1u < p.h;
     if !(right && down) {
-        y[at] = E(0.0);
+        let none = word(Parts());
+        y[at] = none;
         if right {
-            y[at + p.c] = E(0.0);
+            y[at + p.c] = none;
         }
         if down {
-            y[below] = E(0.0);
+            y[below] = none;
         }
         return;
     }
-    var best = x[at];
-    var cell = E(0.0);
-    let b = x[at + p.c];
-    cell = select(cell, E(1.0), b > best);
-    best = max(best, b);
-    let c = x[below];
-    cell = select(cell, E(2.0), c > best);
-    best = max(best, c);
-    cell = select(cell, E(3.0), x[below + p.c] > best);
-    let d = dy[((line / high * (p.h / 2u) + row) * (p.w / 2u) + col) * p.c + i % p.c];
-    y[at] = select(E(0.0), d, cell == E(0.0));
-    y[at + p.c] = select(E(0.0), d, cell == E(1.0));
-    y[below] = select(E(0.0), d, cell == E(2.0));
-    y[below + p.c] = select(E(0.0), d, cell == E(3.0));
+    var best = parts(x[at]);
+    let b = parts(x[at + p.c]);
+    let c = parts(x[below]);
+    let d = parts(x[below + p.c]);
+    let g = parts(dy[((line / high * (p.h / 2u) + row) * (p.w / 2u) + col) * p.c + i % p.c]);
+    var y0: Parts;
+    var y1: Parts;
+    var y2: Parts;
+    var y3: Parts;
+#repeat k PARTS
+    {
+        var cell = select(E(0.0), E(1.0), b[k] > best[k]);
+        best[k] = max(best[k], b[k]);
+        cell = select(cell, E(2.0), c[k] > best[k]);
+        best[k] = max(best[k], c[k]);
+        cell = select(cell, E(3.0), d[k] > best[k]);
+        y0[k] = select(E(0.0), g[k], cell == E(0.0));
+        y1[k] = select(E(0.0), g[k], cell == E(1.0));
+        y2[k] = select(E(0.0), g[k], cell == E(2.0));
+        y3[k] = select(E(0.0), g[k], cell == E(3.0));
+    }
+#end
+    y[at] = word(y0);
+    y[at + p.c] = word(y1);
+    y[below] = word(y2);
+    y[below + p.c] = word(y3);
 }

@@ -1,7 +1,7 @@
 // forward: y = x + s·gamma⊙branch.  grad_branch: dbranch = dy·gamma·s.
 // grad_gamma: partial sums of dy·branch·s over blocks of rows; reduce:col_sum adds them.
 // All [B, .., D]; s per sample: 1/keep with probability keep, else 0, drawn from the key (DROP), or 1.
-// Grid: one invocation per RUN units; grad_gamma one per unit and block. f32, fixed order.
+// Grid: one invocation per word of a row and block of rows. f32, fixed order.
 // F_HALF: the branch is kept in half precision; Y_HALF: so is the result.
 
 #import grid
@@ -9,14 +9,14 @@
 #import rng
 
 struct Params {
-    n: u32, // units of the result
-    d: u32, // units of a row
-    sample: u32, // units of a sample (grad_gamma: rows)
+    n: u32, // invocations
+    d: u32, // words of a row
+    rows: u32,
+    block: u32, // rows
+    sample: u32, // rows
     salt: u32,
     keep: f32,
     inv_keep: f32,
-    rows: u32,
-    block: u32, // rows
 }
 @group(0) @binding(15) var<uniform> p: Params;
 
@@ -40,102 +40,97 @@ fn factor(k: vec4<u32>, sample: u32) -> f32 {
 
 #if F_HALF
 #import half
-alias F = Half;
-fn number(v: F) -> E {
-    return widen(v);
+alias F = Halves;
+fn number(v: F) -> Parts {
+    return half_parts(v);
 }
 #else
-alias F = E;
-fn number(v: F) -> E {
-    return v;
+alias F = Word;
+fn number(v: F) -> Parts {
+    return parts(v);
+}
+#endif
+#if Y_HALF
+#import half
+alias Y = Halves;
+fn stored(v: Parts) -> Y {
+    return half_word(v);
+}
+#else
+alias Y = Word;
+fn stored(v: Parts) -> Y {
+    return word(v);
 }
 #endif
 
-#if grad_gamma
-@group(0) @binding(0) var<storage, read_write> part: array<E>;
-@group(0) @binding(1) var<storage, read> dy: array<E>;
-@group(0) @binding(2) var<storage, read> branch: array<F>;
+@group(0) @binding(0) var<storage, read_write> y: array<Y>;
+// The branch, or its cotangent.
+@group(0) @binding(1) var<storage, read> f: array<F>;
+#if !grad_branch
+// The other summand, or the cotangent.
+@group(0) @binding(2) var<storage, read> x: array<Word>;
+#endif
+#if GAMMA
+@group(0) @binding(GAMMA_AT) var<storage, read> gamma: array<Word>;
+#endif
 
 @compute @workgroup_size(WG)
+#if forward
+fn forward(@builtin(global_invocation_id) gid: vec3<u32>) {
+#endif
+#if grad_branch
+fn grad_branch(@builtin(global_invocation_id) gid: vec3<u32>) {
+#endif
+#if grad_gamma
 fn grad_gamma(@builtin(global_invocation_id) gid: vec3<u32>) {
+#endif
     let i = item_index(gid, WG);
     if i >= p.n {
         return;
     }
-    let c = i % p.d;
-    let first = i / p.d * p.block;
+    let d = p.d;
+    let rows = p.sample;
+    let first = i / d * p.block;
+    let last = min(first + p.block, p.rows);
     let k = branch_key();
-    var sample = first / p.sample;
+    var sample = first / rows;
     var s = factor(k, sample);
-    var next = (sample + 1u) * p.sample; // first row of the next sample
-    var sum = E(0.0);
-    for (var r = first; r < min(first + p.block, p.rows); r++) {
-        if r == next {
+    var next = (sample + 1u) * rows; // first row of the next sample
+#if GAMMA
+    let g = parts(gamma[i % d]);
+#endif
+#if grad_gamma
+    var sum: Parts;
+#endif
+    var at = first * d + i % d;
+    for (var row = first; row < last; row++) {
+        if row == next {
             sample++;
-            next += p.sample;
+            next += rows;
             s = factor(k, sample);
         }
-        sum += dy[r * p.d + c] * number(branch[r * p.d + c]) * s;
-    }
-    part[i] = sum;
-}
-#else
-#if Y_HALF
-#import half
-alias Y = Half;
-fn stored(v: E) -> Y {
-    return narrow(v);
-}
-#else
-alias Y = E;
-fn stored(v: E) -> Y {
-    return v;
-}
+        var v = number(f[at]);
+#if !grad_branch
+        let w = parts(x[at]);
 #endif
-@group(0) @binding(0) var<storage, read_write> y: array<Y>;
-@group(0) @binding(1) var<storage, read> f: array<F>;
-#if forward
-@group(0) @binding(2) var<storage, read> x: array<E>;
-#endif
+#repeat j PARTS
 #if GAMMA
-@group(0) @binding(GAMMA_AT) var<storage, read> gamma: array<E>;
+        v[j] *= g[j];
 #endif
-
-fn scaled(i: u32, s: f32) -> E {
-#if GAMMA
-    return s * gamma[i % p.d] * number(f[i]);
-#else
-    return s * number(f[i]);
+        v[j] *= s;
+#if forward
+        v[j] += w[j];
+#endif
+#if grad_gamma
+        sum[j] += v[j] * w[j];
+#endif
+#end
+#if !grad_gamma
+        y[at] = stored(v);
+#endif
+        at += d;
+    }
+#if grad_gamma
+    y[i] = stored(sum);
 #endif
 }
-
-// Walks over the units of one run; the factor is drawn again where a new sample begins.
-#if forward
-@compute @workgroup_size(WG)
-fn forward(@builtin(global_invocation_id) gid: vec3<u32>) {
-#else
-@compute @workgroup_size(WG)
-fn grad_branch(@builtin(global_invocation_id) gid: vec3<u32>) {
-#endif
-    let first = item_index(gid, WG) * RUN;
-    if first >= p.n {
-        return;
-    }
-    let k = branch_key();
-    var sample = first / p.sample;
-    var s = factor(k, sample);
-    var next = (sample + 1u) * p.sample; // first unit of the next sample
-    for (var i = first; i < min(first + RUN, p.n); i++) {
-        if i == next {
-            sample++;
-            next += p.sample;
-            s = factor(k, sample);
-        }
-#if forward
-        y[i] = stored(x[i] + scaled(i, s));
-#else
-        y[i] = stored(scaled(i, s));
-#endif
-    }
-}
-#endif

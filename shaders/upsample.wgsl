@@ -1,17 +1,17 @@
 // forward: y[B, 2H, 2W, C] = nearest of x[B, H, W, C].  grad: dx = sum of the four cotangents, in row-major order.
-// Grid: one invocation per unit of the result.
+// Grid: one invocation per word of the result.
 
 #import grid
 #import elem
 
 struct Params {
-    n: u32, // units of the result
+    n: u32, // words of the result
     w: u32, // of the small image
-    c: u32, // units
+    c: u32, // words
 }
 @group(0) @binding(15) var<uniform> p: Params;
-@group(0) @binding(0) var<storage, read_write> y: array<E>;
-@group(0) @binding(1) var<storage, read> x: array<E>;
+@group(0) @binding(0) var<storage, read_write> y: array<Word>;
+@group(0) @binding(1) var<storage, read> x: array<Word>;
 
 @compute @workgroup_size(WG)
 fn forward(@builtin(global_invocation_id) gid: vec3<u32>) {
@@ -35,5 +35,12 @@ fn grad(@builtin(global_invocation_id) gid: vec3<u32>) {
     let line = pixel / p.w;
     let at = (4u * line * p.w + 2u * (pixel % p.w)) * p.c + i % p.c;
     let below = at + 2u * p.w * p.c;
-    y[i] = ((x[at] + x[at + p.c]) + x[below]) + x[below + p.c];
+    var v = parts(x[at]);
+    let b = parts(x[at + p.c]);
+    let c = parts(x[below]);
+    let d = parts(x[below + p.c]);
+#repeat k PARTS
+    v[k] = ((v[k] + b[k]) + c[k]) + d[k];
+#end
+    y[i] = word(v);
 }

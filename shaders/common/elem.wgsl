@@ -38,3 +38,27 @@ fn indicator(first: u32, id: u32) -> E {
     return select(0.0, 1.0, first == id);
 }
 #endif
+
+#if PARTS
+// What is loaded and stored at once: PARTS units, two where eight elements are one move (OCT), else one.
+#if OCT
+#import words
+alias Word = Oct;
+alias Parts = array<E, 2>;
+fn parts(w: Word) -> Parts {
+    return Parts(lower(w), upper(w));
+}
+fn word(v: Parts) -> Word {
+    return join(v[0], v[1]);
+}
+#else
+alias Word = E;
+alias Parts = array<E, 1>;
+fn parts(w: Word) -> Parts {
+    return Parts(w);
+}
+fn word(v: Parts) -> Word {
+    return v[0];
+}
+#endif
+#endif

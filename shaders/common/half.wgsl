@@ -37,3 +37,24 @@ fn narrow(v: vec4<f32>) -> Half {
     let halves = select(vec4<u32>(w.x & 0xffffu, w.x >> 16u, w.y & 0xffffu, w.y >> 16u), special, large);
     return half_of(vec2<u32>(halves.x | (halves.y << 16u), halves.z | (halves.w << 16u)));
 }
+
+#if PARTS
+// The PARTS of elem.wgsl.
+#if OCT
+alias Halves = vec2<Half>;
+fn half_parts(h: Halves) -> Parts {
+    return Parts(widen(h.x), widen(h.y));
+}
+fn half_word(v: Parts) -> Halves {
+    return Halves(narrow(v[0]), narrow(v[1]));
+}
+#else
+alias Halves = Half;
+fn half_parts(h: Halves) -> Parts {
+    return Parts(widen(h));
+}
+fn half_word(v: Parts) -> Halves {
+    return narrow(v[0]);
+}
+#endif
+#endif

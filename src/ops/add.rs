@@ -5,7 +5,7 @@ use crate::cpu::{Real, par_chunks};
 use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
-use super::units::vector;
+use super::units::widest;
 use super::{Caps, Epilogue, KernelCall, Kernels};
 
 const CHUNK: usize = 8192;
@@ -118,11 +118,11 @@ impl Op for AddScaled {
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         2 * inputs[0].elements() as u64
     }
-    fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
         let n = inputs[0].elements();
-        let vec = vector(&[n]);
+        let wide = widest(caps, &[n]);
         let call = KernelCall::new("add", "add_scaled").writes(&[0]).reads(&[0, 1]);
-        Ok(call.word(n / vec).float(self.s).each(n / vec, vec).into())
+        Ok(call.word(n / wide).float(self.s).each_word(n / wide, wide).into())
     }
     cpu_kernel!();
 }
@@ -161,12 +161,12 @@ impl Op for Scale {
     fn writes_half(&self, _: &Caps, _: usize, inputs: &[TensorType]) -> bool {
         inputs[0].elements() % 4 == 0
     }
-    fn kernels(&self, _: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
         let n = inputs[0].elements();
-        let vec = vector(&[n]);
+        let wide = widest(caps, &[n]);
         let call = KernelCall::new("add", "scale").writes(&[0]).reads(&[0]);
         let call = call.half("Y_HALF", &outputs[0]).half("X_HALF", &inputs[0]);
-        Ok(call.word(n / vec).float(self.s).each(n / vec, vec).into())
+        Ok(call.word(n / wide).float(self.s).each_word(n / wide, wide).into())
     }
     cpu_kernel!();
 }

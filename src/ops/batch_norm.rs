@@ -152,10 +152,10 @@ impl Op for BatchNorm {
         let (sums, squares) = (Arg::Scratch(0), Arg::Scratch(1));
         let vectors = TensorType::real(&[cols])?;
         let mut kernels = Kernels { calls: vec![], scratch: vec![vectors.clone(), vectors] };
-        sum_blocks(&mut kernels, blocks, cols, &[sums], |to| {
-            col_sum_call(Arg::In(0), to[0], (rows, cols, block), vec)
+        sum_blocks(caps, &mut kernels, blocks, cols, &[sums], |to| {
+            col_sum_call(caps, &[Arg::In(0)], to, (rows, cols, block))
         })?;
-        sum_blocks(&mut kernels, blocks, cols, &[squares], |to| {
+        sum_blocks(caps, &mut kernels, blocks, cols, &[squares], |to| {
             let n = blocks * cols / vec;
             let call = KernelCall::new("batch_norm", "squares").bind(to[0], Access::Write);
             let call = call.reads(&[0]).bind(sums, Access::Read);
@@ -278,7 +278,7 @@ impl Op for BatchNormGradParams {
         let (rows, cols, block) = (inputs[1].rows(), inputs[1].cols(), row_block(caps));
         let (vec, blocks) = (vector(&[cols]), rows.div_ceil(block));
         let mut kernels = Kernels::default();
-        sum_blocks(&mut kernels, blocks, cols, &[Arg::Out(0), Arg::Out(1)], |to| {
+        sum_blocks(caps, &mut kernels, blocks, cols, &[Arg::Out(0), Arg::Out(1)], |to| {
             let n = blocks * cols / vec;
             let call = KernelCall::new("batch_norm", "grad_params");
             let call = call.bind(to[0], Access::Write).bind(to[1], Access::Write).reads(&[0, 1, 2]);

@@ -224,7 +224,7 @@ impl Op for EmbedGradParams {
         }
         if self.masked {
             let (rows, block) = (batch * (tokens - 1), row_block(caps));
-            sum_blocks(&mut kernels, rows.div_ceil(block), d, &[Arg::Out(1)], |to| {
+            sum_blocks(caps, &mut kernels, rows.div_ceil(block), d, &[Arg::Out(1)], |to| {
                 let n = rows.div_ceil(block) * d / vec;
                 let call = KernelCall::new("embed", "token_part").bind(to[0], Access::Write).reads(&[0, 1]);
                 call.words(&[n, d / vec, tokens - 1, rows, block]).each(n, vec)

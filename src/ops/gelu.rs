@@ -5,7 +5,7 @@ use crate::cpu::{Real, par_chunks, wide};
 use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
-use super::units::vector;
+use super::units::widest;
 use super::{Caps, Epilogue, KernelCall, Kernels};
 
 const CHUNK: usize = 4096;
@@ -81,12 +81,12 @@ impl Op for Gelu {
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         20 * inputs[0].elements() as u64
     }
-    fn kernels(&self, _: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
         let n = inputs[0].elements();
-        let vec = vector(&[n]);
+        let wide = widest(caps, &[n]);
         let call = KernelCall::new("gelu", "forward").writes(&[0]).reads(&[0]);
         let call = call.half("Y_HALF", &outputs[0]).half("X_HALF", &inputs[0]);
-        Ok(call.word(n / vec).each(n / vec, vec).into())
+        Ok(call.word(n / wide).each_word(n / wide, wide).into())
     }
     cpu_kernel!();
 }
@@ -119,12 +119,12 @@ impl Op for GeluGrad {
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         30 * inputs[0].elements() as u64
     }
-    fn kernels(&self, _: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
         let n = inputs[0].elements();
-        let vec = vector(&[n]);
+        let wide = widest(caps, &[n]);
         let call = KernelCall::new("gelu", "grad").writes(&[0]).reads(&[1, 0]);
         let call = call.half("Y_HALF", &outputs[0]).half("X_HALF", &inputs[1]).half("DY_HALF", &inputs[0]);
-        Ok(call.word(n / vec).each(n / vec, vec).into())
+        Ok(call.word(n / wide).each_word(n / wide, wide).into())
     }
     cpu_kernel!();
 }

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
 use super::reduce::{row_block, sum_blocks};
-use super::units::vector;
+use super::units::{lanes_hold, vector};
 use super::{Access, Arg, Caps, KernelCall, Kernels};
 
 /// Results: `y` like `x`, and per row `[mean, 1/√(variance + eps)]`.
@@ -15,13 +15,9 @@ pub(crate) struct LayerNorm {
     pub eps: f32,
 }
 
-/// `dx` from `dy`, `x`, `gamma`, `stats`.
+/// `dx`, `dgamma`, `dbeta` from `dy`, `x`, `gamma`, `stats`; the latter two in a shape of as many elements as the width.
 #[derive(Debug, Clone)]
-pub(crate) struct LayerNormGradInput;
-
-/// `dgamma`, `dbeta` from `dy`, `x`, `stats`; in any shape of as many elements as the width.
-#[derive(Debug, Clone)]
-pub(crate) struct LayerNormGradParams {
+pub(crate) struct LayerNormGrad {
     pub shape: Vec<usize>,
 }
 
@@ -109,13 +105,10 @@ impl Op for LayerNorm {
     fn vjp(&self, v: &mut Vjp<'_>) -> Result<()> {
         let (dy, stats) = (v.cotangent()?, v.outputs[1]);
         let (x, gamma) = (v.inputs[0], v.inputs[1]);
-        if v.wanted[0] {
-            v.grads[0] = Some(v.g.apply(LayerNormGradInput, &[dy, x, gamma, stats])?);
-        }
-        if v.wanted[1] || v.wanted[2] {
-            let shape = v.g.shape(gamma).to_vec();
-            let params = v.g.apply_all(LayerNormGradParams { shape }, &[dy, x, stats])?;
-            (v.grads[1], v.grads[2]) = (Some(params[0]), Some(params[1]));
+        let shape = v.g.shape(gamma).to_vec();
+        let grads = v.g.apply_all(LayerNormGrad { shape }, &[dy, x, gamma, stats])?;
+        for (i, &grad) in grads.iter().enumerate() {
+            v.grads[i] = v.wanted[i].then_some(grad);
         }
         Ok(())
     }
@@ -127,67 +120,39 @@ impl Op for LayerNorm {
     }
     fn kernels(&self, caps: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
         let (rows, cols) = (inputs[0].rows(), inputs[0].cols());
+        let inv_d = (1.0 / cols as f64) as f32;
+        if lanes_hold(caps, cols) {
+            let block = rows.div_ceil(32).max(8);
+            let call = KernelCall::new("layer_norm_lanes", "forward").writes(&[0, 1]).reads(&[0, 1, 2]);
+            let call = call.half("Y_HALF", &outputs[0]).words(&[rows, block]).float(inv_d).float(self.eps);
+            return Ok(call.lanes(rows.div_ceil(block), cols).into());
+        }
         let vec = vector(&[cols]);
         let call = KernelCall::new("layer_norm", "forward").writes(&[0, 1]).reads(&[0, 1, 2]);
         let call = call.half("Y_HALF", &outputs[0]);
-        let call = call.words(&[rows, cols / vec]).float((1.0 / cols as f64) as f32).float(self.eps);
+        let call = call.words(&[rows, cols / vec]).float(inv_d).float(self.eps);
         Ok(call.rows(caps, rows, cols / vec, vec).into())
     }
     cpu_kernel!();
 }
 
-impl LayerNormGradInput {
-    /// With x̂ = (x−mean)·rstd and h = dy·gamma: dx = rstd·(h − mean(h) − x̂·mean(h·x̂)).
+impl LayerNormGrad {
+    /// With x̂ = (x−mean)·rstd and h = dy·gamma: dx = rstd·(h − mean(h) − x̂·mean(h·x̂)), dgamma = Σ dy·x̂, dbeta = Σ dy.
     fn run<T: Real>(&self, args: &mut Args<'_, T>) {
-        let d = args.ty(1).cols();
+        let (rows, d) = (args.ty(1).rows(), args.ty(1).cols());
         let (dy, x, gamma, stats) = (args.real(0), args.real(1), args.real(2), args.real(3));
         par_chunks(args.out(0), ROWS * d, |block, dx| {
             let at = block * ROWS;
             grad_input(&dy[at * d..], &x[at * d..], &stats[2 * at..], gamma, dx);
         });
-    }
-}
-
-impl Op for LayerNormGradInput {
-    fn name(&self) -> &'static str {
-        "layer_norm_grad_input"
-    }
-    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        arity(inputs, 4)?;
-        expect_elements("cotangent", &inputs[0], inputs[1].elements())?;
-        expect_elements("stats", &inputs[3], 2 * inputs[1].rows())?;
-        Ok(vec![inputs[1].clone()])
-    }
-    fn reads_half(&self, _: &Caps, input: usize, inputs: &[TensorType]) -> bool {
-        input == 0 && inputs[1].cols() % 4 == 0
-    }
-    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
-        12 * inputs[0].elements() as u64
-    }
-    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
-        let (rows, cols) = (inputs[1].rows(), inputs[1].cols());
-        let vec = vector(&[cols]);
-        let call = KernelCall::new("layer_norm", "grad_input").writes(&[0]).reads(&[0, 1, 2, 3]);
-        let call = call.half("DY_HALF", &inputs[0]);
-        let call = call.words(&[rows, cols / vec]).float((1.0 / cols as f64) as f32);
-        Ok(call.rows(caps, rows, cols / vec, vec).into())
-    }
-    cpu_kernel!();
-}
-
-impl LayerNormGradParams {
-    fn run<T: Real>(&self, args: &mut Args<'_, T>) {
-        let d = args.ty(1).cols();
-        let (dy, x, stats) = (args.real(0), args.real(1), args.real(2));
         let block = super::reduce::ROW_BLOCK;
-        let rows = args.ty(1).rows();
         let parts = par_map(rows.div_ceil(block), |p| {
             let (mut dg, mut db) = (vec![T::ZERO; d], vec![T::ZERO; d]);
             let (first, last) = (p * block, rows.min((p + 1) * block));
             grad_params(&dy[first * d..last * d], &x[first * d..], &stats[2 * first..], &mut dg, &mut db);
             (dg, db)
         });
-        let (dgamma, dbeta) = (args.out(0), args.out(1));
+        let (dgamma, dbeta) = (args.out(1), args.out(2));
         dgamma.fill(T::ZERO);
         dbeta.fill(T::ZERO);
         for (dg, db) in parts {
@@ -197,31 +162,46 @@ impl LayerNormGradParams {
     }
 }
 
-impl Op for LayerNormGradParams {
+impl Op for LayerNormGrad {
     fn name(&self) -> &'static str {
-        "layer_norm_grad_params"
+        "layer_norm_grad"
     }
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        arity(inputs, 3)?;
+        arity(inputs, 4)?;
         expect_elements("cotangent", &inputs[0], inputs[1].elements())?;
+        expect_elements("stats", &inputs[3], 2 * inputs[1].rows())?;
         let out = TensorType::real(&self.shape)?;
         expect_elements("gamma", &out, inputs[1].cols())?;
-        Ok(vec![out.clone(), out])
+        Ok(vec![inputs[1].clone(), out.clone(), out])
     }
     fn reads_half(&self, _: &Caps, input: usize, inputs: &[TensorType]) -> bool {
         input == 0 && inputs[1].cols() % 4 == 0
     }
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
-        6 * inputs[0].elements() as u64
+        18 * inputs[0].elements() as u64
     }
     fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
-        let (rows, cols, block) = (inputs[1].rows(), inputs[1].cols(), row_block(caps));
-        let (vec, blocks) = (vector(&[cols]), rows.div_ceil(block));
+        let (rows, cols) = (inputs[1].rows(), inputs[1].cols());
+        let inv_d = (1.0 / cols as f64) as f32;
+        let params = [Arg::Out(1), Arg::Out(2)];
         let mut kernels = Kernels::default();
-        sum_blocks(&mut kernels, blocks, cols, &[Arg::Out(0), Arg::Out(1)], |to| {
-            let n = blocks * cols / vec;
+        if lanes_hold(caps, cols) {
+            let block = rows.div_ceil(16).max(8);
+            sum_blocks(caps, &mut kernels, rows.div_ceil(block), cols, &params, |to| {
+                let call = KernelCall::new("layer_norm_lanes", "grad").half("DY_HALF", &inputs[0]).writes(&[0]);
+                let call = call.bind(to[0], Access::Write).bind(to[1], Access::Write).reads(&[0, 1, 2, 3]);
+                call.words(&[rows, block]).float(inv_d).float(0.0).lanes(rows.div_ceil(block), cols)
+            })?;
+            return Ok(kernels);
+        }
+        let (vec, block) = (vector(&[cols]), row_block(caps));
+        let call = KernelCall::new("layer_norm", "grad_input").writes(&[0]).reads(&[0, 1, 2, 3]);
+        let call = call.half("DY_HALF", &inputs[0]).words(&[rows, cols / vec]).float(inv_d);
+        kernels.calls.push(call.rows(caps, rows, cols / vec, vec));
+        sum_blocks(caps, &mut kernels, rows.div_ceil(block), cols, &params, |to| {
+            let n = rows.div_ceil(block) * cols / vec;
             let call = KernelCall::new("layer_norm", "grad_params").half("DY_HALF", &inputs[0]);
-            let call = call.bind(to[0], Access::Write).bind(to[1], Access::Write).reads(&[0, 1, 2]);
+            let call = call.bind(to[0], Access::Write).bind(to[1], Access::Write).reads(&[0, 1, 3]);
             call.words(&[n, rows, cols / vec, block]).each(n, vec)
         })?;
         Ok(kernels)
@@ -232,7 +212,7 @@ impl Op for LayerNormGradParams {
 /// Applications for the generic suite.
 pub(crate) fn samples(b: &mut super::samples::Builder) {
     use super::samples::Fill::{Normal, Uniform};
-    let large: &[&[usize]] = &[&[7, 768], &[super::samples::MANY_ROWS, 3]];
+    let large: &[&[usize]] = &[&[7, 768], &[3, 67, 64], &[300, 192], &[super::samples::MANY_ROWS, 3]];
     for (i, s) in super::samples::ROWS.iter().chain(large).enumerate() {
         let (d, rows) = (s[s.len() - 1], s[..s.len() - 1].iter().product());
         let eps = if d < 16 { 0.1 } else { 1e-6 };
@@ -240,7 +220,6 @@ pub(crate) fn samples(b: &mut super::samples::Builder) {
         let x = [Normal, Uniform(9.0, 11.0)][usize::from(i % 3 == 2)];
         b.add(LayerNorm { eps }, &[(s, x), (width, Normal), (width, Normal)]);
         let stats = (stats, Uniform(0.5, 1.5));
-        b.add(LayerNormGradInput, &[(s, Normal), (s, Normal), (width, Normal), stats]);
-        b.add(LayerNormGradParams { shape: vec![d] }, &[(s, Normal), (s, Normal), stats]);
+        b.add(LayerNormGrad { shape: vec![d] }, &[(s, Normal), (s, Normal), (width, Normal), stats]);
     }
 }

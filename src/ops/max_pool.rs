@@ -5,7 +5,7 @@ use crate::cpu::{Real, par_chunks, wide};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, TensorType, Var};
 
-use super::units::vector;
+use super::units::widest;
 use super::{Caps, KernelCall, Kernels};
 
 /// `y[B,H/2,W/2,C]` from `x[B,H,W,C]`.
@@ -62,9 +62,9 @@ impl Op for MaxPool {
         v.grads[0] = Some(v.g.apply(MaxPoolGrad, &[dy, v.inputs[0]])?);
         Ok(())
     }
-    fn kernels(&self, _: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
         let call = KernelCall::new("max_pool", "forward").writes(&[0]).reads(&[0]);
-        Ok(over(call, &inputs[0], outputs[0].elements()))
+        Ok(over(caps, call, &inputs[0], outputs[0].elements()))
     }
     cpu_kernel!();
 }
@@ -114,20 +114,20 @@ impl Op for MaxPoolGrad {
         arity(inputs, 2)?;
         Ok(vec![inputs[1].clone()])
     }
-    fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
         let call = KernelCall::new("max_pool", "grad").writes(&[0]).reads(&[1, 0]);
         // Windows that an odd edge cuts off too: their cells get zeros.
         let t = &inputs[1];
-        Ok(over(call, t, t.dim(0) * t.dim(1).div_ceil(2) * t.dim(2).div_ceil(2) * t.dim(3)))
+        Ok(over(caps, call, t, t.dim(0) * t.dim(1).div_ceil(2) * t.dim(2).div_ceil(2) * t.dim(3)))
     }
     cpu_kernel!();
 }
 
 /// Constants and grid of a kernel over `elements` windows and channels of the image `t`.
-fn over(call: KernelCall, t: &TensorType, elements: usize) -> Kernels {
-    let vec = vector(&[t.dim(3)]);
-    let n = elements / vec;
-    call.words(&[n, t.dim(1), t.dim(2), t.dim(3) / vec]).each(n, vec).into()
+fn over(caps: &Caps, call: KernelCall, t: &TensorType, elements: usize) -> Kernels {
+    let wide = widest(caps, &[t.dim(3)]);
+    let n = elements / wide;
+    call.words(&[n, t.dim(1), t.dim(2), t.dim(3) / wide]).each_word(n, wide).into()
 }
 
 /// Applications for the generic suite.

@@ -5,7 +5,7 @@ use crate::cpu::{Real, chunked_sum, par_map};
 use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
-use super::units::vector;
+use super::units::{vector, widest};
 use super::{Access, Arg, Caps, KernelCall, Kernels, Tier};
 
 /// Rows summed one after the other before partial sums are added (also the WGSL kernel's order).
@@ -62,10 +62,10 @@ impl Op for ColSum {
     }
     fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
         let rows = inputs[0].elements() / self.cols;
-        let (block, vec) = (row_block(caps), vector(&[self.cols]));
+        let block = row_block(caps);
         let mut kernels = Kernels::default();
-        sum_blocks(&mut kernels, rows.div_ceil(block), self.cols, &[Arg::Out(0)], |to| {
-            let call = col_sum_call(Arg::In(0), to[0], (rows, self.cols, block), vec);
+        sum_blocks(caps, &mut kernels, rows.div_ceil(block), self.cols, &[Arg::Out(0)], |to| {
+            let call = col_sum_call(caps, &[Arg::In(0)], to, (rows, self.cols, block));
             call.half("X_HALF", &inputs[0])
         })?;
         Ok(kernels)
@@ -191,13 +191,13 @@ pub(crate) fn row_block(caps: &Caps) -> usize {
 /// Sums over rows in stages. `first` makes the dispatch that writes `blocks` rows of `cols` partial sums into each of
 /// the places it is given; further stages add [`ROW_BLOCK`] rows at a time until one is left, in `results`.
 pub(crate) fn sum_blocks(
+    caps: &Caps,
     kernels: &mut Kernels,
     blocks: usize,
     cols: usize,
     results: &[Arg],
     first: impl FnOnce(&[Arg]) -> KernelCall,
 ) -> Result<()> {
-    let vec = vector(&[cols]);
     let mut rows = blocks;
     let mut from = stage(kernels, rows, cols, results)?;
     kernels.calls.push(first(&from));
@@ -205,7 +205,7 @@ pub(crate) fn sum_blocks(
         let next = rows.div_ceil(ROW_BLOCK);
         let to = stage(kernels, next, cols, results)?;
         let size = (rows, cols, ROW_BLOCK);
-        kernels.calls.extend(from.iter().zip(&to).map(|(&from, &to)| col_sum_call(from, to, size, vec)));
+        kernels.calls.push(col_sum_call(caps, &from, &to, size));
         (rows, from) = (next, to);
     }
     Ok(())
@@ -223,15 +223,21 @@ fn stage(kernels: &mut Kernels, rows: usize, cols: usize, results: &[Arg]) -> Re
     results.iter().map(transient).collect()
 }
 
+/// Sums the columns of one or two matrices of equal size.
 pub(crate) fn col_sum_call(
-    from: Arg,
-    to: Arg,
+    caps: &Caps,
+    from: &[Arg],
+    to: &[Arg],
     (rows, cols, block): (usize, usize, usize),
-    vec: usize,
 ) -> KernelCall {
-    let n = rows.div_ceil(block) * cols / vec;
-    let call = KernelCall::new("reduce", "col_sum").bind(to, Access::Write).bind(from, Access::Read);
-    call.words(&[n, rows, cols / vec, block]).each(n, vec)
+    let (wide, blocks) = (widest(caps, &[cols]), rows.div_ceil(block));
+    let mut call = KernelCall::new("reduce", "col_sum");
+    for (&from, &to) in from.iter().zip(to) {
+        call = call.bind(to, Access::Write).bind(from, Access::Read);
+    }
+    let call = if from.len() == 2 { call.define("PAIR", 1) } else { call };
+    let cols = cols / wide;
+    call.words(&[blocks * cols, rows, cols, block]).down(caps, blocks, cols, wide)
 }
 
 /// Applications for the generic suite.

@@ -5,7 +5,7 @@ use crate::cpu::{Real, par_chunks};
 use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
-use super::units::vector;
+use super::units::widest;
 use super::{Caps, Epilogue, KernelCall, Kernels};
 
 const CHUNK: usize = 8192;
@@ -51,11 +51,11 @@ impl Op for Relu {
     fn as_epilogue(&self, _: usize) -> Option<Epilogue> {
         Some(Epilogue::Relu)
     }
-    fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
         let n = inputs[0].elements();
-        let vec = vector(&[n]);
+        let wide = widest(caps, &[n]);
         let call = KernelCall::new("relu", "forward").writes(&[0]).reads(&[0]);
-        Ok(call.word(n / vec).each(n / vec, vec).into())
+        Ok(call.word(n / wide).each_word(n / wide, wide).into())
     }
     cpu_kernel!();
 }
@@ -84,11 +84,11 @@ impl Op for ReluGrad {
     fn as_epilogue(&self, input: usize) -> Option<Epilogue> {
         (input == 0).then_some(Epilogue::ReluGate)
     }
-    fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
         let n = inputs[0].elements();
-        let vec = vector(&[n]);
+        let wide = widest(caps, &[n]);
         let call = KernelCall::new("relu", "grad").writes(&[0]).reads(&[1, 0]);
-        Ok(call.word(n / vec).each(n / vec, vec).into())
+        Ok(call.word(n / wide).each_word(n / wide, wide).into())
     }
     cpu_kernel!();
 }

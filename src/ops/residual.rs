@@ -9,8 +9,8 @@ use crate::graph::{Graph, TensorType, Var};
 use crate::rng::Key;
 
 use super::reduce::{row_block, sum_blocks};
-use super::units::vector;
-use super::{Access, Arg, Caps, Epilogue, KernelCall, Kernels};
+use super::units::widest;
+use super::{Access, Arg, Caps, Epilogue, KernelCall, Kernels, Tier};
 
 /// Stochastic depth of one branch.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -149,7 +149,7 @@ impl Op for Residual {
             call = bind_gamma(call, 2);
         }
         let call = bind_key(call, self.drop, inputs.len() - 1);
-        Ok(along_runs(caps, call, self.drop, &inputs[0]).into())
+        Ok(down_rows(caps, call, self.drop, &inputs[0], run(caps)).into())
     }
     cpu_kernel!();
 }
@@ -190,7 +190,7 @@ impl Op for ResidualGradBranch {
             call = bind_gamma(call, 1);
         }
         let call = bind_key(call, self.drop, inputs.len() - 1);
-        Ok(along_runs(caps, call, self.drop, &inputs[0]).into())
+        Ok(down_rows(caps, call, self.drop, &inputs[0], run(caps)).into())
     }
     cpu_kernel!();
 }
@@ -237,15 +237,11 @@ impl Op for ResidualGradGamma {
     }
     fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
         let (t, block) = (&inputs[0], row_block(caps));
-        let (rows, d, blocks) = (t.rows(), t.cols(), t.rows().div_ceil(block));
-        let vec = vector(&[d]);
         let mut kernels = Kernels::default();
-        sum_blocks(&mut kernels, blocks, d, &[Arg::Out(0)], |to| {
-            let n = blocks * d / vec;
-            let call = KernelCall::new("residual", "grad_gamma").bind(to[0], Access::Write).reads(&[0, 1]);
-            let call = call.half("F_HALF", &inputs[1]);
-            let call = bind_key(call, self.drop, 2).words(&[n, d / vec, per_sample(t) / d]);
-            chance(call, self.drop).words(&[rows, block]).each(n, vec)
+        sum_blocks(caps, &mut kernels, t.rows().div_ceil(block), t.cols(), &[Arg::Out(0)], |to| {
+            let call = KernelCall::new("residual", "grad_gamma").bind(to[0], Access::Write).reads(&[1, 0]);
+            let call = bind_key(call.half("F_HALF", &inputs[1]), self.drop, 2);
+            down_rows(caps, call, self.drop, t, block)
         })?;
         Ok(kernels)
     }
@@ -265,19 +261,25 @@ fn bind_key(call: KernelCall, drop: Option<DropPath>, input: usize) -> KernelCal
     call.reads(&[input]).define("DROP", 1).define("KEY_AT", at)
 }
 
-/// Salt, probability of keeping, and its inverse.
-fn chance(call: KernelCall, drop: Option<DropPath>) -> KernelCall {
-    let keep = 1.0 - drop.map_or(0.0, |d| d.rate);
-    let call = call.word(drop.map_or(0, |d| d.salt as usize));
-    call.float(keep).float((1.0 / f64::from(keep)) as f32)
+/// Rows that an invocation maps: it reads γ and draws once for all of them on a software adapter.
+fn run(caps: &Caps) -> usize {
+    if caps.tier == Tier::Hardware { 1 } else { 32 }
 }
 
-/// Constants and grid of the kernels that map units to units.
-fn along_runs(caps: &Caps, call: KernelCall, drop: Option<DropPath>, t: &TensorType) -> KernelCall {
-    let vec = vector(&[t.cols()]);
-    let n = t.elements() / vec;
-    let call = call.words(&[n, t.cols() / vec, per_sample(t) / vec]);
-    chance(call, drop).words(&[t.rows(), 0]).runs(caps, n, vec)
+/// Constants and grid: an invocation per word of a row walks down `block` rows.
+fn down_rows(
+    caps: &Caps,
+    call: KernelCall,
+    drop: Option<DropPath>,
+    t: &TensorType,
+    block: usize,
+) -> KernelCall {
+    let wide = widest(caps, &[t.cols()]);
+    let (d, blocks) = (t.cols() / wide, t.rows().div_ceil(block));
+    let keep = 1.0 - drop.map_or(0.0, |d| d.rate);
+    let call = call.words(&[blocks * d, d, t.rows(), block, per_sample(t) / t.cols()]);
+    let call = call.word(drop.map_or(0, |d| d.salt as usize));
+    call.float(keep).float((1.0 / f64::from(keep)) as f32).down(caps, blocks, d, wide)
 }
 
 /// Applications for the generic suite.

@@ -10,10 +10,42 @@ pub(crate) fn vector(sizes: &[usize]) -> usize {
     if sizes.iter().all(|s| s % 4 == 0) { 4 } else { 1 }
 }
 
+/// Elements of a word, what a kernel with PARTS loads and stores at once: 8 on a software adapter with 64-bit integers, where
+/// a lane's move costs by its components, whatever their width; else a unit.
+pub(crate) fn widest(caps: &Caps, sizes: &[usize]) -> usize {
+    let octs = caps.tier == Tier::Software && caps.int64;
+    if octs && sizes.iter().all(|s| s % 8 == 0) { 8 } else { vector(sizes) }
+}
+
+/// Whether the eight lanes of a subgroup can hold rows of `width`: on a software adapter, whole words a lane, and not so many
+/// that they cost more in compiling than they save.
+pub(crate) fn lanes_hold(caps: &Caps, width: usize) -> bool {
+    widest(caps, &[width]) == 8 && caps.subgroup_size == 8 && width % 64 == 0 && width <= 1024
+}
+
 impl KernelCall {
     /// Elements per unit: the kernel's type `E` holds `vec`.
     fn in_units(self, vec: usize) -> Self {
         self.define("VEC", u32::from(vec == 4))
+    }
+    /// Elements per word ([`widest`]).
+    pub(crate) fn in_words(self, wide: usize) -> Self {
+        let octs = wide == 8;
+        let call = self.define("VEC", u32::from(wide >= 4)).define("PARTS", if octs { 2 } else { 1 });
+        if octs { call.define("OCT", 1).define("WIDE", 1) } else { call }
+    }
+    /// One invocation per word.
+    pub(crate) fn each_word(self, words: usize, wide: usize) -> Self {
+        self.in_words(wide).define("WG", EACH as u32).over(words, EACH)
+    }
+    /// Rows of `cols` words in blocks of `block`: one invocation per word of a row and block.
+    pub(crate) fn down(self, caps: &Caps, blocks: usize, cols: usize, wide: usize) -> Self {
+        let group = if caps.tier == Tier::Hardware { EACH } else { 16 };
+        self.in_words(wide).define("WG", group as u32).over(blocks * cols, group)
+    }
+    /// Blocks of rows of `width`, each by a workgroup whose subgroup holds a row (common/lanes.wgsl); see [`lanes_hold`].
+    pub(crate) fn lanes(self, blocks: usize, width: usize) -> Self {
+        self.in_words(8).define("WORDS", (width / 64) as u32).define("WG", 8).groups(blocks)
     }
     /// One invocation per unit.
     pub(crate) fn each(self, units: usize, vec: usize) -> Self {

@@ -5,7 +5,7 @@ use crate::cpu::{Real, par_chunks};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, TensorType, Var};
 
-use super::units::vector;
+use super::units::widest;
 use super::{Caps, KernelCall, Kernels};
 
 /// `y[B,2H,2W,C]` from `x[B,H,W,C]`.
@@ -56,9 +56,9 @@ impl Op for Upsample {
         v.grads[0] = Some(v.g.apply(UpsampleGrad, &[dy])?);
         Ok(())
     }
-    fn kernels(&self, _: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
         let (_, _, w, c) = four(&inputs[0])?;
-        Ok(dispatch("forward", w, c, outputs[0].elements()))
+        Ok(dispatch(caps, "forward", w, c, outputs[0].elements()))
     }
     cpu_kernel!();
 }
@@ -90,19 +90,19 @@ impl Op for UpsampleGrad {
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
         inputs[0].elements() as u64
     }
-    fn kernels(&self, _: &Caps, _: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
+    fn kernels(&self, caps: &Caps, _: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
         let (_, _, w, c) = four(&outputs[0])?;
-        Ok(dispatch("grad", w, c, outputs[0].elements()))
+        Ok(dispatch(caps, "grad", w, c, outputs[0].elements()))
     }
     cpu_kernel!();
 }
 
 /// `w` is the width of the small image.
-fn dispatch(entry: &'static str, w: usize, c: usize, elements: usize) -> Kernels {
-    let vec = vector(&[c]);
-    let n = elements / vec;
+fn dispatch(caps: &Caps, entry: &'static str, w: usize, c: usize, elements: usize) -> Kernels {
+    let wide = widest(caps, &[c]);
+    let n = elements / wide;
     let call = KernelCall::new("upsample", entry).writes(&[0]).reads(&[0]);
-    call.words(&[n, w, c / vec]).each(n, vec).into()
+    call.words(&[n, w, c / wide]).each_word(n, wide).into()
 }
 
 /// Applications for the generic suite.

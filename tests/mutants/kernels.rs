@@ -165,7 +165,7 @@ pub const MUTANTS: &[Mutant] = &[
     kernel("LayerNorm", "statistics of the next row", |op, args| {
         after(op, args, |_, outs, _| outs[1].rotate_left(2));
     }),
-    kernel("LayerNormGradInput", "projection on the normalised row dropped", |op, args| {
+    kernel("LayerNormGrad", "projection on the normalised row dropped", |op, args| {
         after(op, args, |ins, outs, types| {
             let d = types[1].cols();
             let [dy, x, gamma, stats] = [0, 1, 2, 3].map(|i| ins[i].get());
@@ -177,11 +177,11 @@ pub const MUTANTS: &[Mutant] = &[
             }
         });
     }),
-    kernel("LayerNormGradInput", "gamma ignored", |op, args| constant(op, args, 2, 1.0)),
-    kernel("LayerNormGradParams", "mean not subtracted", |op, args| {
-        with(op, args, |ins, _| ins[2].real().iter_mut().step_by(2).for_each(|m| *m = 0.0));
+    kernel("LayerNormGrad", "gamma ignored", |op, args| constant(op, args, 2, 1.0)),
+    kernel("LayerNormGrad", "mean not subtracted", |op, args| {
+        with(op, args, |ins, _| ins[3].real().iter_mut().step_by(2).for_each(|m| *m = 0.0));
     }),
-    kernel("LayerNormGradParams", "last row missed", |op, args| last_row_missed(op, args, 0)),
+    kernel("LayerNormGrad", "last row missed", |op, args| last_row_missed(op, args, 0)),
     kernel("Matmul", "bias missing", |op, args| constant(op, args, 2, 0.0)),
     kernel("Matmul", "bias twice", |op, args| {
         after(op, args, |ins, outs, _| {
