@@ -40,6 +40,7 @@ fn adapters() -> Vec<(&'static str, Caps)> {
             let products = [Some(ProductVariant::Strip { rows: 16, swap }); 4];
             all.push(("register tiles of a subgroup", Caps { products, subgroup_size: 32, ..base }));
         }
+        all.push(("64-bit integers in a subgroup of eight", Caps { int64: true, subgroup_size: 8, ..base }));
         all.push(("halves", Caps { half: true, ..base }));
         all.push(("halves with 64-bit integers", Caps { half: true, int64: true, subgroup_size: 8, ..base }));
         all.push(("everything", Caps { int64: true, f16: true, subgroup_size: 32, ..base }));

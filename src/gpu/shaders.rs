@@ -84,7 +84,6 @@ pub const FILES: &[(&str, &str)] = files![
     "nearest",
     "norm2",
     "one_hot",
-    "patchify",
     "pixel_cross_entropy",
     "pool_tokens",
     "qkv_bias",

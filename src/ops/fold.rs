@@ -10,6 +10,7 @@ use crate::cpu::{Real, par_chunks};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, TensorType, Var};
 
+use super::units::vector;
 use super::{Caps, KernelCall, Kernels};
 
 /// A square window: side, distance of neighbours, zero border, in pixels.
@@ -105,10 +106,19 @@ impl Window {
         let offset = (at + self.pad).checked_sub(tap)?;
         (offset % self.stride == 0 && offset / self.stride < windows).then_some(offset / self.stride)
     }
-    fn call(self, entry: &'static str, cols: &TensorType, image: &TensorType, n: usize) -> KernelCall {
+    /// `taps` elements of each of `vec` channels are copied at once.
+    fn call(
+        self,
+        entry: &'static str,
+        cols: &TensorType,
+        image: &TensorType,
+        vec: usize,
+        taps: usize,
+    ) -> KernelCall {
+        let n = if entry == "fold" { image.elements() } else { cols.elements() / taps / vec };
         let call = KernelCall::new("fold", entry).writes(&[0]).reads(&[0]);
-        let call = call.words(&[n, image.dim(1), image.dim(2), image.dim(3), cols.dim(1), cols.dim(2)]);
-        call.words(&[self.k, self.stride, self.pad]).each(n, 1)
+        let call = call.words(&[n, image.dim(1), image.dim(2), image.dim(3) / vec, cols.dim(1), cols.dim(2)]);
+        call.words(&[self.k, self.stride, self.pad]).each(n, vec)
     }
 }
 
@@ -159,7 +169,11 @@ impl Op for Unfold {
         Ok(())
     }
     fn kernels(&self, _: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
-        Ok(self.window.call("unfold", &outputs[0], &inputs[0], outputs[0].elements()).into())
+        // Taps lie apart from each other in the image and channels in the windows: fours of both, or neither of them.
+        let (quad, image) = (self.window.k % 4 == 0, &inputs[0]);
+        let (taps, vec) = if quad { (4, vector(&[image.dim(3)])) } else { (1, 1) };
+        let call = self.window.call("unfold", &outputs[0], image, vec, taps);
+        Ok(call.define("TAPS", taps as u32).define("QUAD", u32::from(quad)).into())
     }
     cpu_kernel!();
 }
@@ -224,7 +238,7 @@ impl Op for Fold {
         inputs[0].elements() as u64
     }
     fn kernels(&self, _: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
-        let call = self.window.call("fold", &inputs[0], &outputs[0], outputs[0].elements());
+        let call = self.window.call("fold", &inputs[0], &outputs[0], 1, 1);
         Ok(if self.bias { call.reads(&[1]).define("BIAS", 1) } else { call }.into())
     }
     cpu_kernel!();

@@ -188,7 +188,8 @@ impl Op for LayerNormGrad {
         if lanes_hold(caps, cols) {
             let block = rows.div_ceil(16).max(8);
             sum_blocks(caps, &mut kernels, rows.div_ceil(block), cols, &params, |to| {
-                let call = KernelCall::new("layer_norm_lanes", "grad").half("DY_HALF", &inputs[0]).writes(&[0]);
+                let call =
+                    KernelCall::new("layer_norm_lanes", "grad").half("DY_HALF", &inputs[0]).writes(&[0]);
                 let call = call.bind(to[0], Access::Write).bind(to[1], Access::Write).reads(&[0, 1, 2, 3]);
                 call.words(&[rows, block]).float(inv_d).float(0.0).lanes(rows.div_ceil(block), cols)
             })?;

@@ -1,13 +1,15 @@
 //! Cuts NHWC images into flattened patches, so that the patch embedding is a matrix product (beit-spec §2.2).
 //!
-//! A row holds one patch in the order (channel, row, column), the order of the convolution weights `[D,C,P,P]`.
+//! A row holds one patch in the order (channel, row, column), the order of the convolution weights `[D,C,P,P]`. The kernels
+//! are those of [`super::fold`].
 
 use super::{Args, Op, Vjp, arity, cpu_kernel};
 use crate::cpu::{Real, par_chunks};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, TensorType, Var};
 
-use super::{Caps, KernelCall, Kernels};
+use super::fold::{Fold, Unfold, Window};
+use super::{Caps, Kernels};
 
 /// `y[B, H/P·W/P, C·P·P]` from `x[B,H,W,C]`.
 #[derive(Debug, Clone)]
@@ -44,6 +46,13 @@ fn pixel(row: usize, e: usize, p: usize, (h, w, c): (usize, usize, usize)) -> us
     let (b, py, px) = (row / (gh * gw), row / gw % gh, row % gw);
     let (ch, y, x) = (e / (p * p), e / p % p, e % p);
     ((b * h + py * p + y) * w + px * p + x) * c + ch
+}
+
+/// Patches are windows side by side: their type with the grid in two dimensions.
+fn windows(image: &TensorType, patch: usize) -> Result<(TensorType, Window)> {
+    let size = image.dim(3) * patch * patch;
+    let windows = TensorType::real(&[image.dim(0), image.dim(1) / patch, image.dim(2) / patch, size])?;
+    Ok((windows, Window { k: patch, stride: patch, pad: 0 }))
 }
 
 impl Patchify {
@@ -85,8 +94,9 @@ impl Op for Patchify {
         v.grads[0] = Some(v.g.apply(Unpatchify { patch: self.patch, shape }, &[dy])?);
         Ok(())
     }
-    fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
-        Ok(copy("patchify", &inputs[0], self.patch))
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let (windows, window) = windows(&inputs[0], self.patch)?;
+        Unfold { window }.kernels(caps, inputs, &[windows])
     }
     cpu_kernel!();
 }
@@ -127,17 +137,12 @@ impl Op for Unpatchify {
         v.grads[0] = Some(v.g.apply(Patchify { patch: self.patch }, &[dy])?);
         Ok(())
     }
-    fn kernels(&self, _: &Caps, _: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
-        Ok(copy("unpatchify", &outputs[0], self.patch))
+    fn kernels(&self, caps: &Caps, _: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
+        let (windows, window) = windows(&outputs[0], self.patch)?;
+        let (height, width) = (outputs[0].dim(1), outputs[0].dim(2));
+        Fold { window, height, width, bias: false }.kernels(caps, &[windows], outputs)
     }
     cpu_kernel!();
-}
-
-/// The dispatch of either direction for images of the given type.
-fn copy(entry: &'static str, image: &TensorType, patch: usize) -> Kernels {
-    let n = image.elements();
-    let call = KernelCall::new("patchify", entry).writes(&[0]).reads(&[0]);
-    call.words(&[n, image.dim(1), image.dim(2), image.dim(3), patch]).each(n, 1).into()
 }
 
 /// Applications for the generic suite.
