@@ -285,8 +285,17 @@ fn down_rows(
 /// Applications for the generic suite.
 pub(crate) fn samples(b: &mut super::samples::Builder) {
     use super::samples::Fill::{Normal, Words};
-    let shapes: [&[usize]; 8] =
-        [&[1, 1], &[2, 3, 5], &[7, 17], &[3, 5, 33], &[33, 2, 65], &[2, 2, 256], &[5, 257], &[3, 261, 4]];
+    let shapes: [&[usize]; 9] = [
+        &[1, 1],
+        &[2, 3, 5],
+        &[7, 17],
+        &[3, 5, 33],
+        &[33, 2, 65],
+        &[2, 2, 256],
+        &[5, 257],
+        &[3, 261, 4],
+        &[4, 45, 8],
+    ];
     for (i, s) in shapes.into_iter().enumerate() {
         let width = &s[s.len() - 1..];
         let x = (s, Normal);

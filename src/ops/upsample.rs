@@ -5,7 +5,7 @@ use crate::cpu::{Real, par_chunks};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, TensorType, Var};
 
-use super::units::widest;
+use super::units::{vector, widest};
 use super::{Caps, KernelCall, Kernels};
 
 /// `y[B,2H,2W,C]` from `x[B,H,W,C]`.
@@ -56,9 +56,10 @@ impl Op for Upsample {
         v.grads[0] = Some(v.g.apply(UpsampleGrad, &[dy])?);
         Ok(())
     }
-    fn kernels(&self, caps: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
+    fn kernels(&self, _: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
         let (_, _, w, c) = four(&inputs[0])?;
-        Ok(dispatch(caps, "forward", w, c, outputs[0].elements()))
+        // Words of eight that are only copied are slower than fours: Mesa spills them in a form that it cannot read back at once.
+        Ok(dispatch("forward", w, c, outputs[0].elements(), vector(&[c])))
     }
     cpu_kernel!();
 }
@@ -92,14 +93,13 @@ impl Op for UpsampleGrad {
     }
     fn kernels(&self, caps: &Caps, _: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
         let (_, _, w, c) = four(&outputs[0])?;
-        Ok(dispatch(caps, "grad", w, c, outputs[0].elements()))
+        Ok(dispatch("grad", w, c, outputs[0].elements(), widest(caps, &[c])))
     }
     cpu_kernel!();
 }
 
-/// `w` is the width of the small image.
-fn dispatch(caps: &Caps, entry: &'static str, w: usize, c: usize, elements: usize) -> Kernels {
-    let wide = widest(caps, &[c]);
+/// `w` is the width of the small image; in words of `wide` elements.
+fn dispatch(entry: &'static str, w: usize, c: usize, elements: usize, wide: usize) -> Kernels {
     let n = elements / wide;
     let call = KernelCall::new("upsample", entry).writes(&[0]).reads(&[0]);
     call.words(&[n, w, c / wide]).each_word(n, wide).into()
