@@ -12,6 +12,8 @@ pub mod shaders;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod tune;
 mod upload;
+#[cfg(not(target_arch = "wasm32"))]
+mod warm;
 
 pub use arrivals::Arrivals;
 #[cfg(not(target_arch = "wasm32"))]

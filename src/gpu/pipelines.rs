@@ -71,6 +71,11 @@ impl Pipelines {
     pub(super) fn number(&self, key: &Key) -> Option<usize> {
         self.numbers.get(key).copied()
     }
+    /// Length of the text of a pipeline.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn length(&self, number: usize) -> usize {
+        self.sources[number].len()
+    }
     /// All pipelines, by number.
     pub(super) fn all(&self) -> Arc<Vec<wgpu::ComputePipeline>> {
         self.pipelines.clone()

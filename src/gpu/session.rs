@@ -198,9 +198,16 @@ impl Session for GpuSession {
             }
         }
         let keys = plan.steps.iter().flat_map(|s| &s.calls).map(Key::of);
+        #[cfg(not(target_arch = "wasm32"))]
+        let known = self.pipelines.all().len();
         self.pipelines.prepare(&self.gpu, keys)?;
         let before = self.bytes;
         let loaded = self.allocate(plan).inspect_err(|_| self.bytes = before)?;
+        #[cfg(not(target_arch = "wasm32"))]
+        if self.backlog.is_none() {
+            let calls = loaded.plan.steps.iter().flat_map(|s| &s.calls);
+            super::warm::compile(&self.gpu, &self.pipelines, &loaded.list, calls, known)?;
+        }
         self.plans.push(loaded);
         self.gpu.check()?;
         Ok(PlanId(self.plans.len() - 1))

@@ -19,8 +19,9 @@ fn status(key: &str) -> Option<u64> {
 
 /// Processor time of the calling thread so far, in seconds (Linux).
 pub(super) fn thread_seconds() -> Option<f64> {
-    // The figure of a running thread is brought up to date when it sleeps, else at the next tick, milliseconds later.
-    std::thread::sleep(std::time::Duration::from_nanos(1));
+    // The figure of a running thread is brought up to date when it sleeps, else at the next tick, milliseconds later. A much
+    // shorter sleep may end before it began.
+    std::thread::sleep(std::time::Duration::from_micros(200));
     run_seconds(std::path::Path::new("/proc/thread-self/schedstat"))
 }
 
