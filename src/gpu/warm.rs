@@ -7,7 +7,7 @@ use super::pipelines::{Key, Pipelines};
 use super::readback::wait_for;
 use super::session::Dispatch;
 use crate::error::Result;
-use crate::ops::{KernelCall, UNIFORM_BINDING};
+use crate::ops::{Access, KernelCall, UNIFORM_BINDING, UNIFORM_BYTES};
 use crate::plan::UNIFORM_ALIGN;
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -88,7 +88,7 @@ fn help(gpu: &Gpu, waiting: &Waiting<'_>) -> Result<()> {
         let key = Key::of(call);
         pipelines.prepare(&gpu, std::iter::once(key.clone()))?;
         if let (Some(layout), Some(number)) = (pipelines.layout(&key), pipelines.number(&key)) {
-            let group = bindings.group(&gpu, layout, &key.writes, &call.params);
+            let group = bindings.group(&gpu, layout, &key.accesses, &call.params);
             empty(&gpu, &pipelines.all()[number], &group)?;
         }
     }
@@ -120,10 +120,11 @@ impl Bindings {
             gpu.device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation })
         };
         let most = u64::from(UNIFORM_BINDING);
+        let (storage, uniform) = (wgpu::BufferUsages::STORAGE, wgpu::BufferUsages::UNIFORM);
         Bindings {
-            read: create(BINDING, wgpu::BufferUsages::STORAGE),
-            write: create(most * BINDING, wgpu::BufferUsages::STORAGE),
-            constants: create(UNIFORM_ALIGN, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST),
+            read: create(UNIFORM_BYTES, storage | uniform),
+            write: create(most * BINDING, storage),
+            constants: create(UNIFORM_ALIGN, uniform | wgpu::BufferUsages::COPY_DST),
         }
     }
     /// A group of these with a kernel's constants. The driver looks at them: it compiles a kernel for their values where
@@ -132,22 +133,22 @@ impl Bindings {
         &self,
         gpu: &Gpu,
         layout: &wgpu::BindGroupLayout,
-        writes: &[bool],
+        accesses: &[Access],
         constants: &[u32],
     ) -> wgpu::BindGroup {
         gpu.queue.write_buffer(&self.constants, 0, bytemuck::cast_slice(constants));
-        let bind = |buffer, offset, size| {
+        let entry = |binding, buffer, offset, size| {
             let size = wgpu::BufferSize::new(size);
-            wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size })
+            let range = wgpu::BufferBinding { buffer, offset, size };
+            wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(range) }
         };
-        let storage = writes.iter().zip(0u32..).map(|(&writes, binding)| {
-            let (buffer, offset) =
-                if writes { (&self.write, u64::from(binding) * BINDING) } else { (&self.read, 0) };
-            wgpu::BindGroupEntry { binding, resource: bind(buffer, offset, BINDING) }
-        });
-        let constants = bind(&self.constants, 0, UNIFORM_ALIGN);
-        let constants = wgpu::BindGroupEntry { binding: UNIFORM_BINDING, resource: constants };
-        let entries: Vec<_> = storage.chain([constants]).collect();
+        let operand = |(binding, access): (u32, &Access)| match access {
+            Access::Read => entry(binding, &self.read, 0, BINDING),
+            Access::Uniform => entry(binding, &self.read, 0, UNIFORM_BYTES),
+            Access::Write => entry(binding, &self.write, u64::from(binding) * BINDING, BINDING),
+        };
+        let constants = entry(UNIFORM_BINDING, &self.constants, 0, UNIFORM_ALIGN);
+        let entries: Vec<_> = (0u32..).zip(accesses).map(operand).chain([constants]).collect();
         let label = Some("empty");
         gpu.device.create_bind_group(&wgpu::BindGroupDescriptor { label, layout, entries: &entries })
     }

@@ -83,12 +83,15 @@ pub(super) fn measure(
     let mut product = product;
     let recorded = process::named_seconds(RECORDER);
     for _ in 0..runs {
-        let (before, cpu) = (process::thread_seconds(), process::cpu_seconds());
+        // Asking costs processor time itself, as much as between these two.
+        let (asked, before) = (process::thread_seconds(), process::thread_seconds());
+        let cpu = process::cpu_seconds();
         let start = Instant::now();
         prepared.submit()?;
         m.host.push(start.elapsed().as_secs_f64());
-        let spent = before.zip(process::thread_seconds());
-        m.thread.extend(spent.map(|(before, after)| after - before));
+        if let (Some(asked), Some(before), Some(after)) = (asked, before, process::thread_seconds()) {
+            m.thread.push((after - before - (before - asked)).max(0.0));
+        }
         prepared.session().finish()?;
         m.runs.push(start.elapsed().as_secs_f64());
         if let (Some(before), Some(after)) = (cpu, process::cpu_seconds()) {
