@@ -11,72 +11,10 @@
 #import words
 #import operands
 #import strip
+#import strip_loads
 
 #import result
 #import tile_store
-
-#if !WALK_A
-#if OCT
-// What lane `lane` loads of eight rows from `row` and eight k from `k`; lanes beyond the eighth load the same again.
-fn load_left(row: u32, k: u32, lane: u32) -> Left {
-#if TA
-    return terms(left(row, k + (lane & 7u)));
-#else
-    return terms(left(row + (lane & 7u), k));
-#endif
-}
-#else
-#if SUBGROUP
-// What lane `lane` loads of eight rows from `row` and four k from `k`; lanes beyond the eighth load the same again.
-fn load_left(row: u32, k: u32, lane: u32) -> Left {
-#if TA
-    return left(row + (lane & 4u), k + (lane & 3u));
-#else
-    return left(row + (lane & 7u), k);
-#endif
-}
-#else
-fn load_left(row: u32, k: u32, lane: u32) -> Left {
-#if TA
-    let lo = transpose(mat4x4(left(row, k), left(row, k + 1u), left(row, k + 2u), left(row, k + 3u)));
-    let hi = transpose(mat4x4(left(row + 4u, k), left(row + 4u, k + 1u), left(row + 4u, k + 2u), left(row + 4u, k + 3u)));
-    return Left(lo[0], lo[1], lo[2], lo[3], hi[0], hi[1], hi[2], hi[3]);
-#else
-    return Left(left(row, k), left(row + 1u, k), left(row + 2u, k), left(row + 3u, k), left(row + 4u, k), left(row + 5u, k), left(row + 6u, k), left(row + 7u, k));
-#endif
-}
-#endif
-#endif
-#endif
-#if OCT
-fn terms(w: Run) -> Left {
-    return Left(lower(w), upper(w));
-}
-#endif
-
-#if !WALK_B
-// STEP k of eight columns: column j of each matrix is k + j.
-fn load_right(k: u32, col: u32) -> Right {
-#if TB
-    return by_column(array<Run, 8>(right(k, col), right(k, col + 1u), right(k, col + 2u), right(k, col + 3u), right(k, col + 4u), right(k, col + 5u), right(k, col + 6u), right(k, col + 7u)));
-#else
-#if OCT
-    let r = array<Run, 8>(right(k, col), right(k + 1u, col), right(k + 2u, col), right(k + 3u, col), right(k + 4u, col), right(k + 5u, col), right(k + 6u, col), right(k + 7u, col));
-    return Right(
-        mat4x4(lower(r[0]), lower(r[1]), lower(r[2]), lower(r[3])),
-        mat4x4(upper(r[0]), upper(r[1]), upper(r[2]), upper(r[3])),
-        mat4x4(lower(r[4]), lower(r[5]), lower(r[6]), lower(r[7])),
-        mat4x4(upper(r[4]), upper(r[5]), upper(r[6]), upper(r[7])),
-    );
-#else
-    return Right(
-        mat4x4(right(k, col), right(k + 1u, col), right(k + 2u, col), right(k + 3u, col)),
-        mat4x4(right(k, col + 4u), right(k + 1u, col + 4u), right(k + 2u, col + 4u), right(k + 3u, col + 4u)),
-    );
-#endif
-#endif
-}
-#endif
 
 #if SUBGROUP
 // The workgroup is one subgroup.
@@ -96,6 +34,15 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let col = (group % p.tiles_n) * (8u * LANES) + lane * 8u;
     let end = min(p.k, (part + 1u) * p.chunk);
     var tile: Tile;
+#if !WALK_A
+    var rows: array<u32, STRIPS>;
+#repeat i STRIPS
+    rows[i] = rows_at(row + 8u * i, lane);
+#end
+#endif
+#if !WALK_B
+    let columns = columns_at(col);
+#endif
 #if WALK
     // The pixels that the lane loads, and what is of them under the present tap.
     var pixels: array<Pixel, PIXELS>;
@@ -125,7 +72,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
 #if WALK_B
             let b = by_column(array<Run, 8>(under_b(taps[0], k), under_b(taps[1], k), under_b(taps[2], k), under_b(taps[3], k), under_b(taps[4], k), under_b(taps[5], k), under_b(taps[6], k), under_b(taps[7], k)));
 #else
-            let b = load_right(k, col);
+            let b = load_right(columns, k);
 #endif
 #repeat i STRIPS
 #if WALK_A
@@ -139,7 +86,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             strip(&tile, 16u * i, Left(under_a(taps[8u * i], k), under_a(taps[8u * i + 1u], k), under_a(taps[8u * i + 2u], k), under_a(taps[8u * i + 3u], k), under_a(taps[8u * i + 4u], k), under_a(taps[8u * i + 5u], k), under_a(taps[8u * i + 6u], k), under_a(taps[8u * i + 7u], k)), b);
 #endif
 #else
-            strip(&tile, 16u * i, load_left(row + 8u * i, k, lane), b);
+            strip(&tile, 16u * i, load_left(rows[i], k, lane), b);
 #endif
 #end
         }

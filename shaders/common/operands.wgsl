@@ -108,24 +108,6 @@ fn under_b(tap: Tap, k: u32) -> Oct {
     return select(Oct(), b[(tap.at + k) >> 3u], tap.inside);
 }
 #endif
-
-// Eight neighbours of A: [row, k..k+8], or [row..row+8, k] if TA; rows beyond m repeat the last.
-fn left(row: u32, k: u32) -> Oct {
-#if TA
-    return a[(p.a_at + k * p.lda + min(row, p.m - 8u)) >> 3u];
-#else
-    return a[(p.a_at + min(row, p.m - 1u) * p.lda + k) >> 3u];
-#endif
-}
-
-// Eight neighbours of B: [k, col..col+8], or [k..k+8, col] if TB; columns beyond n repeat the last.
-fn right(k: u32, col: u32) -> Oct {
-#if TB
-    return b[(p.b_at + min(col, p.n - 1u) * p.ldb + k) >> 3u];
-#else
-    return b[(p.b_at + k * p.ldb + min(col, p.n - 8u)) >> 3u];
-#endif
-}
 #else
 #if A_CONV
 fn under_a(tap: Tap, k: u32) -> vec4<f32> {

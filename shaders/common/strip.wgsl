@@ -31,20 +31,6 @@ struct Right {
 }
 #endif
 
-// The map of eight columns, each with STEP terms.
-fn by_column(c: array<Run, 8>) -> Right {
-#if OCT
-    return Right(
-        transpose(mat4x4(lower(c[0]), lower(c[1]), lower(c[2]), lower(c[3]))),
-        transpose(mat4x4(lower(c[4]), lower(c[5]), lower(c[6]), lower(c[7]))),
-        transpose(mat4x4(upper(c[0]), upper(c[1]), upper(c[2]), upper(c[3]))),
-        transpose(mat4x4(upper(c[4]), upper(c[5]), upper(c[6]), upper(c[7]))),
-    );
-#else
-    return Right(transpose(mat4x4(c[0], c[1], c[2], c[3])), transpose(mat4x4(c[4], c[5], c[6], c[7])));
-#endif
-}
-
 // Adds eight rows times STEP terms to the tile, from row `r / 2`.
 fn strip(tile: ptr<function, Tile>, r: u32, a: Left, b: Right) {
 #repeat i 8

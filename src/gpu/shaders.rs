@@ -39,6 +39,7 @@ pub const FILES: &[(&str, &str)] = files![
     "common/rng",
     "common/row",
     "common/strip",
+    "common/strip_loads",
     "common/tile_store",
     "common/words",
     "accumulate",
