@@ -25,9 +25,11 @@ fn argmax(
     if row >= p.rows {
         return;
     }
+    let cols = p.cols;
+    let at = row * cols;
     var best = Best(LOWEST, NOWHERE);
-    for (var i = lane; i < p.cols; i += LANES) {
-        best = better(best, x[row * p.cols + i], i * WIDTH);
+    for (var i = lane; i < cols; i += LANES) {
+        best = better(best, x[at + i], i * WIDTH);
     }
     best = row_best(lane, best);
     if lane == 0u {

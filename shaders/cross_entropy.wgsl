@@ -89,11 +89,12 @@ fn grad(
     if row >= p.rows {
         return;
     }
-    let at = row * p.cols;
+    let cols = p.cols;
+    let at = row * cols;
     let factor = dloss * weights[row];
     let lse = stats[3u * row];
     let label = labels[row];
-    for (var i = lane; i < p.cols; i += LANES) {
+    for (var i = lane; i < cols; i += LANES) {
         dlogits[at + i] = factor * (exp(logits[at + i] - lse) - indicator(i * WIDTH, label));
     }
 }

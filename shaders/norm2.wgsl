@@ -6,11 +6,11 @@
 
 #if norm2
 struct Params {
-    n: u32, // units
-    block: u32, // units
+    n: u32, // words
+    block: u32, // words
 }
 @group(0) @binding(0) var<storage, read_write> partial: array<f32>;
-@group(0) @binding(1) var<storage, read> x: array<E>;
+@group(0) @binding(1) var<storage, read> x: array<Word>;
 @group(0) @binding(15) var<uniform> p: Params;
 
 @compute @workgroup_size(WG)
@@ -25,9 +25,13 @@ fn norm2(
     if first >= p.n {
         return;
     }
+    let last = min(first + p.block, p.n);
     var sum = E(0.0);
-    for (var i = first + lane; i < min(first + p.block, p.n); i += LANES) {
-        sum += x[i] * x[i];
+    for (var i = first + lane; i < last; i += LANES) {
+        let v = parts(x[i]);
+#repeat k PARTS
+        sum += v[k] * v[k];
+#end
     }
     let all = row_sum(lane, total(sum));
     if lane == 0u {

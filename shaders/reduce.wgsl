@@ -86,8 +86,9 @@ fn sum(
     if first >= p.n {
         return;
     }
+    let last = min(first + p.block, p.n);
     var part = E(0.0);
-    for (var i = first + lane; i < min(first + p.block, p.n); i += LANES) {
+    for (var i = first + lane; i < last; i += LANES) {
         part += x[i];
     }
     let all = row_sum(lane, total(part));

@@ -10,14 +10,15 @@ struct Best {
 
 // `b`, or the element of `v` (whose first element has number `first`) that is larger.
 fn better(b: Best, v: E, first: u32) -> Best {
-    var best = b;
-    for (var c = 0u; c < WIDTH; c++) {
-        let x = element(v, c);
-        if x > best.value {
-            best = Best(x, first + c);
-        }
-    }
-    return best;
+#if VEC
+    return better_one(better_one(better_one(better_one(b, v.x, first), v.y, first + 1u), v.z, first + 2u), v.w, first + 3u);
+#else
+    return better_one(b, v, first);
+#endif
+}
+fn better_one(b: Best, x: f32, at: u32) -> Best {
+    let up = x > b.value;
+    return Best(select(b.value, x, up), select(b.at, at, up));
 }
 
 #if TREE

@@ -6,7 +6,7 @@
 
 #if TREE
 const LANES: u32 = WG;
-var<workgroup> parts: array<f32, WG>;
+var<workgroup> lane_parts: array<f32, WG>;
 
 fn row_index(gid: vec3<u32>, wid: vec3<u32>) -> u32 {
     return group_index(wid);
@@ -15,28 +15,28 @@ fn lane_index(lid: u32) -> u32 {
     return lid;
 }
 fn row_sum(lane: u32, value: f32) -> f32 {
-    parts[lane] = value;
+    lane_parts[lane] = value;
     workgroupBarrier();
     for (var half = WG / 2u; half > 0u; half /= 2u) {
         if lane < half {
-            parts[lane] += parts[lane + half];
+            lane_parts[lane] += lane_parts[lane + half];
         }
         workgroupBarrier();
     }
-    let result = parts[0];
+    let result = lane_parts[0];
     workgroupBarrier();
     return result;
 }
 fn row_max(lane: u32, value: f32) -> f32 {
-    parts[lane] = value;
+    lane_parts[lane] = value;
     workgroupBarrier();
     for (var half = WG / 2u; half > 0u; half /= 2u) {
         if lane < half {
-            parts[lane] = max(parts[lane], parts[lane + half]);
+            lane_parts[lane] = max(lane_parts[lane], lane_parts[lane + half]);
         }
         workgroupBarrier();
     }
-    let result = parts[0];
+    let result = lane_parts[0];
     workgroupBarrier();
     return result;
 }

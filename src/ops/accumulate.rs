@@ -5,7 +5,7 @@ use crate::cpu::{Real, par_chunks};
 use crate::error::Result;
 use crate::graph::{Graph, TensorType, Var};
 
-use super::units::vector;
+use super::units::widest;
 use super::{Caps, KernelCall, Kernels};
 
 /// Operands: `total` (updated where it lies), `x`.
@@ -43,14 +43,14 @@ impl Op for Accumulate {
     fn in_place(&self) -> &'static [(usize, usize)] {
         &[(0, 0)]
     }
-    fn kernels(&self, _: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
-        let vec = vector(&[inputs[0].elements()]);
-        let units = inputs[0].elements() / vec;
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+        let wide = widest(caps, &[inputs[0].elements()]);
+        let words = inputs[0].elements() / wide;
         Ok(KernelCall::new("accumulate", "accumulate")
             .writes(&[0])
             .reads(&[1])
-            .word(units)
-            .each(units, vec)
+            .word(words)
+            .each(words, wide)
             .into())
     }
     cpu_kernel!();

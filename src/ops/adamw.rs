@@ -9,7 +9,7 @@ use crate::cpu::{Real, par_chunks3, wide};
 use crate::error::Result;
 use crate::graph::TensorType;
 
-use super::units::vector;
+use super::units::widest;
 use super::{Caps, KernelCall, Kernels};
 
 /// Numbers in a block of hyper-parameters.
@@ -127,9 +127,9 @@ impl Op for AdamW {
     }
     fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
         let n = inputs[0].elements();
-        let vec = vector(&[n]);
+        let wide = widest(caps, &[n]);
         let call = KernelCall::new("adamw", "adamw").writes(&[0, 1, 2]).reads(&[3, 4, 5, 6]);
-        Ok(call.word(n / vec).runs(caps, n / vec, vec).into())
+        Ok(call.word(n / wide).runs(caps, n / wide, wide).into())
     }
     cpu_kernel!();
 }

@@ -122,7 +122,7 @@ impl Op for AddScaled {
         let n = inputs[0].elements();
         let wide = widest(caps, &[n]);
         let call = KernelCall::new("add", "add_scaled").writes(&[0]).reads(&[0, 1]);
-        Ok(call.word(n / wide).float(self.s).each_word(n / wide, wide).into())
+        Ok(call.word(n / wide).float(self.s).each(n / wide, wide).into())
     }
     cpu_kernel!();
 }
@@ -166,7 +166,7 @@ impl Op for Scale {
         let wide = widest(caps, &[n]);
         let call = KernelCall::new("add", "scale").writes(&[0]).reads(&[0]);
         let call = call.half("Y_HALF", &outputs[0]).half("X_HALF", &inputs[0]);
-        Ok(call.word(n / wide).float(self.s).each_word(n / wide, wide).into())
+        Ok(call.word(n / wide).float(self.s).each(n / wide, wide).into())
     }
     cpu_kernel!();
 }

@@ -7,7 +7,7 @@ use crate::cpu::{Real, par_chunks};
 use crate::error::Result;
 use crate::graph::TensorType;
 
-use super::units::vector;
+use super::units::widest;
 use super::{Caps, KernelCall, Kernels};
 
 /// Updates `ema` where it lies. Operands: `ema`, `param`, `control`, `hyper`.
@@ -49,9 +49,9 @@ impl Op for Ema {
     }
     fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
         let n = inputs[0].elements();
-        let vec = vector(&[n]);
+        let wide = widest(caps, &[n]);
         let call = KernelCall::new("ema", "ema").writes(&[0]).reads(&[1, 2, 3]);
-        Ok(call.word(n / vec).runs(caps, n / vec, vec).into())
+        Ok(call.word(n / wide).runs(caps, n / wide, wide).into())
     }
     cpu_kernel!();
 }

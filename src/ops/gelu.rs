@@ -86,7 +86,7 @@ impl Op for Gelu {
         let wide = widest(caps, &[n]);
         let call = KernelCall::new("gelu", "forward").writes(&[0]).reads(&[0]);
         let call = call.half("Y_HALF", &outputs[0]).half("X_HALF", &inputs[0]);
-        Ok(call.word(n / wide).each_word(n / wide, wide).into())
+        Ok(call.word(n / wide).each(n / wide, wide).into())
     }
     cpu_kernel!();
 }
@@ -124,7 +124,7 @@ impl Op for GeluGrad {
         let wide = widest(caps, &[n]);
         let call = KernelCall::new("gelu", "grad").writes(&[0]).reads(&[1, 0]);
         let call = call.half("Y_HALF", &outputs[0]).half("X_HALF", &inputs[1]).half("DY_HALF", &inputs[0]);
-        Ok(call.word(n / wide).each_word(n / wide, wide).into())
+        Ok(call.word(n / wide).each(n / wide, wide).into())
     }
     cpu_kernel!();
 }

@@ -127,7 +127,7 @@ impl Op for MaxPoolGrad {
 fn over(caps: &Caps, call: KernelCall, t: &TensorType, elements: usize) -> Kernels {
     let wide = widest(caps, &[t.dim(3)]);
     let n = elements / wide;
-    call.words(&[n, t.dim(1), t.dim(2), t.dim(3) / wide]).each_word(n, wide).into()
+    call.words(&[n, t.dim(1), t.dim(2), t.dim(3) / wide]).each(n, wide).into()
 }
 
 /// Applications for the generic suite.

@@ -6,7 +6,7 @@ use crate::cpu::{Real, par_rows};
 use crate::error::Result;
 use crate::graph::TensorType;
 
-use super::units::vector;
+use super::units::widest;
 use super::{Caps, KernelCall, Kernels};
 
 /// Elements per partial sum.
@@ -56,10 +56,10 @@ impl Op for Norm2 {
     }
     fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
         let n = inputs[0].elements();
-        let vec = vector(&[n]);
+        let wide = widest(caps, &[n]);
         let call = KernelCall::new("norm2", "norm2").writes(&[0]).reads(&[0]);
-        let call = call.words(&[n / vec, BLOCK / vec]);
-        Ok(call.rows(caps, n.div_ceil(BLOCK), BLOCK / vec, vec).into())
+        let call = call.words(&[n / wide, BLOCK / wide]);
+        Ok(call.rows(caps, n.div_ceil(BLOCK), BLOCK / wide, wide).into())
     }
     cpu_kernel!();
 }

@@ -55,7 +55,7 @@ impl Op for Relu {
         let n = inputs[0].elements();
         let wide = widest(caps, &[n]);
         let call = KernelCall::new("relu", "forward").writes(&[0]).reads(&[0]);
-        Ok(call.word(n / wide).each_word(n / wide, wide).into())
+        Ok(call.word(n / wide).each(n / wide, wide).into())
     }
     cpu_kernel!();
 }
@@ -88,7 +88,7 @@ impl Op for ReluGrad {
         let n = inputs[0].elements();
         let wide = widest(caps, &[n]);
         let call = KernelCall::new("relu", "grad").writes(&[0]).reads(&[1, 0]);
-        Ok(call.word(n / wide).each_word(n / wide, wide).into())
+        Ok(call.word(n / wide).each(n / wide, wide).into())
     }
     cpu_kernel!();
 }

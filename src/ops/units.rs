@@ -1,4 +1,5 @@
-//! Grids of the light kernels: one invocation per unit of four elements (or one), or per row, or a workgroup per row.
+//! Grids of the light kernels: one invocation per unit of four elements (or one), or per word of eight, or per row, or a workgroup
+//! per row.
 
 use super::{Caps, KernelCall, Tier};
 
@@ -24,36 +25,30 @@ pub(crate) fn lanes_hold(caps: &Caps, width: usize) -> bool {
 }
 
 impl KernelCall {
-    /// Elements per unit: the kernel's type `E` holds `vec`.
+    /// `vec` elements per unit, or two units of four per word ([`widest`]).
     fn in_units(self, vec: usize) -> Self {
-        self.define("VEC", u32::from(vec == 4))
-    }
-    /// Elements per word ([`widest`]).
-    pub(crate) fn in_words(self, wide: usize) -> Self {
-        let octs = wide == 8;
-        let call = self.define("VEC", u32::from(wide >= 4)).define("PARTS", if octs { 2 } else { 1 });
-        if octs { call.define("OCT", 1).define("WIDE", 1) } else { call }
-    }
-    /// One invocation per word.
-    pub(crate) fn each_word(self, words: usize, wide: usize) -> Self {
-        self.in_words(wide).define("WG", EACH as u32).over(words, EACH)
+        let call = self.define("VEC", u32::from(vec >= 4));
+        if vec == 8 {
+            return call.define("PARTS", 2).define("OCT", 1).define("WIDE", 1);
+        }
+        call.define("PARTS", 1)
     }
     /// Rows of `cols` words in blocks of `block`: one invocation per word of a row and block.
-    pub(crate) fn down(self, caps: &Caps, blocks: usize, cols: usize, wide: usize) -> Self {
+    pub(crate) fn down(self, caps: &Caps, blocks: usize, cols: usize, vec: usize) -> Self {
         let group = if caps.tier == Tier::Hardware { EACH } else { 16 };
-        self.in_words(wide).define("WG", group as u32).over(blocks * cols, group)
+        self.in_units(vec).define("WG", group as u32).over(blocks * cols, group)
     }
     /// Blocks of rows of `width`, each by a workgroup whose subgroup holds a row (common/lanes.wgsl); see [`lanes_hold`].
     pub(crate) fn lanes(self, blocks: usize, width: usize) -> Self {
-        self.in_words(8).define("WORDS", (width / 64) as u32).define("WG", 8).groups(blocks)
+        self.in_units(8).define("WORDS", (width / 64) as u32).define("WG", 8).groups(blocks)
     }
-    /// One invocation per unit.
+    /// One invocation per unit or word.
     pub(crate) fn each(self, units: usize, vec: usize) -> Self {
         self.in_units(vec).define("WG", EACH as u32).over(units, EACH)
     }
     /// `units` in runs of consecutive ones per invocation: where the constants of a kernel cost as much as its work.
     pub(crate) fn runs(self, caps: &Caps, units: usize, vec: usize) -> Self {
-        let run = if caps.tier == Tier::Hardware { 1 } else { 16 };
+        let run = if caps.tier == Tier::Hardware { 1 } else { 64 / vec.max(4) };
         self.in_units(vec).define("WG", EACH as u32).define("RUN", run as u32).over(units.div_ceil(run), EACH)
     }
     /// Rows of `units`: one invocation per row on a software adapter, a workgroup with a tree of sums on a GPU.

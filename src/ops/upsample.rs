@@ -102,7 +102,7 @@ impl Op for UpsampleGrad {
 fn dispatch(entry: &'static str, w: usize, c: usize, elements: usize, wide: usize) -> Kernels {
     let n = elements / wide;
     let call = KernelCall::new("upsample", entry).writes(&[0]).reads(&[0]);
-    call.words(&[n, w, c / wide]).each_word(n, wide).into()
+    call.words(&[n, w, c / wide]).each(n, wide).into()
 }
 
 /// Applications for the generic suite.
