@@ -1,5 +1,5 @@
 // forward: y[r, D] = (x − mean)·rstd·gamma + beta, stats[r] = (mean, rstd), rstd = 1/√(variance + eps).
-// grad_input: with x̂ = (x − mean)·rstd and h = dy·gamma: dx = rstd·(h − mean(h) − x̂·mean(h·x̂)).
+// grad_input: with x̂ = (x − mean)·rstd and h = dy·gamma: dx = rstd·(h − mean(h) − x̂·mean(h·x̂)), plus onto (ONTO).
 // grad_params: partial sums of dy·x̂ (dgamma) and dy (dbeta) over blocks of rows; reduce:col_sum adds them.
 // Grid: a row per invocation or workgroup (common/row.wgsl); grad_params one invocation per unit and block.
 // Sums in f32, fixed order; two passes for the variance. Y_HALF, DY_HALF: kept in half precision.
@@ -90,6 +90,9 @@ struct Params {
 @group(0) @binding(2) var<storage, read> x: array<E>;
 @group(0) @binding(3) var<storage, read> gamma: array<E>;
 @group(0) @binding(4) var<storage, read> stats: array<vec2<f32>>;
+#if ONTO
+@group(0) @binding(5) var<storage, read> onto: array<E>;
+#endif
 
 @compute @workgroup_size(WG)
 fn grad_input(
@@ -115,7 +118,11 @@ fn grad_input(
     let hx_mean = row_sum(lane, total(hx_sum)) * p.inv_d;
     for (var i = lane; i < p.cols; i += LANES) {
         let normal = (x[at + i] - s.x) * s.y;
-        dx[at + i] = s.y * (cotangent(dy[at + i]) * gamma[i] - h_mean - normal * hx_mean);
+        var v = s.y * (cotangent(dy[at + i]) * gamma[i] - h_mean - normal * hx_mean);
+#if ONTO
+        v += onto[at + i];
+#endif
+        dx[at + i] = v;
     }
 }
 #endif

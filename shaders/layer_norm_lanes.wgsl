@@ -1,5 +1,5 @@
 // layer_norm.wgsl for rows that a subgroup holds (common/lanes.wgsl): every number is read once, gamma and beta once for
-// the rows of a workgroup. grad: grad_input, and the partial sums of grad_params over the rows of a workgroup.
+// the rows of a workgroup. grad: grad_input (plus onto if ONTO), and the partial sums of grad_params over the rows of a workgroup.
 // Grid: a workgroup per block of rows. Sums in f32, fixed order. Y_HALF, DY_HALF: kept in half precision.
 
 #import grid
@@ -98,6 +98,9 @@ fn cotangent(v: DY) -> Parts {
 @group(0) @binding(4) var<storage, read> x: array<Word>;
 @group(0) @binding(5) var<storage, read> gamma: array<Word>;
 @group(0) @binding(6) var<storage, read> stats: array<vec2<f32>>;
+#if ONTO
+@group(0) @binding(7) var<storage, read> onto: array<Word>;
+#endif
 
 @compute @workgroup_size(WG)
 fn grad(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
@@ -136,6 +139,12 @@ fn grad(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocation_id) 
 #repeat j PARTS
         h[k][j] = s.y * (h[k][j] - h_mean - normal[k][j] * hx_mean);
 #end
+#if ONTO
+        normal[k] = parts(onto[at + LANES * k]);
+#repeat j PARTS
+        h[k][j] += normal[k][j];
+#end
+#endif
         dx[at + LANES * k] = word(h[k]);
 #end
     }

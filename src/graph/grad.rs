@@ -77,17 +77,24 @@ impl Walk {
         let outputs: Vec<Var> = node.outputs.iter().map(again).collect();
         let op = node.op.clone();
         let outer_segment = g.segment.take();
+        let so_far: Vec<Option<Var>> = node.inputs.iter().map(|v| self.cotangents.get(v).copied()).collect();
+        let onto = so_far.clone();
         let result = g.scoped(&scope, |g| {
             let mut vjp =
-                Vjp { g, inputs, outputs, cotangents, wanted, grads: vec![None; node.inputs.len()] };
+                Vjp { g, inputs, outputs, cotangents, wanted, onto, grads: vec![None; node.inputs.len()] };
             op.vjp(&mut vjp)?;
-            Ok(vjp.grads)
+            Ok((vjp.grads, vjp.onto))
         });
         g.segment = outer_segment;
-        for (v, gv) in node.inputs.iter().zip(result?) {
-            if let Some(gv) = gv {
-                self.accumulate(g, *v, gv)?;
+        let (grads, left) = result?;
+        let taken = |i: &usize| left[*i] != so_far[*i];
+        let (sums, others): (Vec<usize>, Vec<usize>) = (0..grads.len()).partition(taken);
+        // Sums first: they replace what they began with.
+        for (i, gv) in sums.into_iter().chain(others).filter_map(|i| Some((i, grads[i]?))) {
+            if taken(&i) {
+                self.cotangents.remove(&node.inputs[i]);
             }
+            self.accumulate(g, node.inputs[i], gv)?;
         }
         Ok(())
     }

@@ -19,6 +19,8 @@ pub(crate) struct LayerNorm {
 #[derive(Debug, Clone)]
 pub(crate) struct LayerNormGrad {
     pub shape: Vec<usize>,
+    /// A last operand is added to `dx`: the cotangent of `x` from its other readers.
+    pub onto: bool,
 }
 
 /// Layer norm of `x[.., D]` with `gamma[D]` and `beta[D]`.
@@ -106,7 +108,9 @@ impl Op for LayerNorm {
         let (dy, stats) = (v.cotangent()?, v.outputs[1]);
         let (x, gamma) = (v.inputs[0], v.inputs[1]);
         let shape = v.g.shape(gamma).to_vec();
-        let grads = v.g.apply_all(LayerNormGrad { shape }, &[dy, x, gamma, stats])?;
+        let others = v.onto[0].take_if(|_| v.wanted[0]);
+        let inputs: Vec<Var> = [dy, x, gamma, stats].into_iter().chain(others).collect();
+        let grads = v.g.apply_all(LayerNormGrad { shape, onto: others.is_some() }, &inputs)?;
         for (i, &grad) in grads.iter().enumerate() {
             v.grads[i] = v.wanted[i].then_some(grad);
         }
@@ -137,13 +141,19 @@ impl Op for LayerNorm {
 }
 
 impl LayerNormGrad {
+    /// Binds what is added to `dx`.
+    fn adding(&self, call: KernelCall) -> KernelCall {
+        if self.onto { call.reads(&[4]).define("ONTO", 1) } else { call }
+    }
     /// With x̂ = (x−mean)·rstd and h = dy·gamma: dx = rstd·(h − mean(h) − x̂·mean(h·x̂)), dgamma = Σ dy·x̂, dbeta = Σ dy.
     fn run<T: Real>(&self, args: &mut Args<'_, T>) {
         let (rows, d) = (args.ty(1).rows(), args.ty(1).cols());
         let (dy, x, gamma, stats) = (args.real(0), args.real(1), args.real(2), args.real(3));
+        let onto = if self.onto { args.real(4) } else { &[] };
         par_chunks(args.out(0), ROWS * d, |block, dx| {
             let at = block * ROWS;
             grad_input(&dy[at * d..], &x[at * d..], &stats[2 * at..], gamma, dx);
+            dx.iter_mut().zip(onto.get(at * d..).unwrap_or_default()).for_each(|(dx, &o)| *dx += o);
         });
         let block = super::reduce::ROW_BLOCK;
         let parts = par_map(rows.div_ceil(block), |p| {
@@ -167,9 +177,12 @@ impl Op for LayerNormGrad {
         "layer_norm_grad"
     }
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        arity(inputs, 4)?;
+        arity(inputs, 4 + usize::from(self.onto))?;
         expect_elements("cotangent", &inputs[0], inputs[1].elements())?;
         expect_elements("stats", &inputs[3], 2 * inputs[1].rows())?;
+        if self.onto {
+            expect_elements("other cotangents", &inputs[4], inputs[1].elements())?;
+        }
         let out = TensorType::real(&self.shape)?;
         expect_elements("gamma", &out, inputs[1].cols())?;
         Ok(vec![inputs[1].clone(), out.clone(), out])
@@ -191,13 +204,17 @@ impl Op for LayerNormGrad {
                 let call =
                     KernelCall::new("layer_norm_lanes", "grad").half("DY_HALF", &inputs[0]).writes(&[0]);
                 let call = call.bind(to[0], Access::Write).bind(to[1], Access::Write).reads(&[0, 1, 2, 3]);
-                call.words(&[rows, block]).float(inv_d).float(0.0).lanes(rows.div_ceil(block), cols)
+                self.adding(call)
+                    .words(&[rows, block])
+                    .float(inv_d)
+                    .float(0.0)
+                    .lanes(rows.div_ceil(block), cols)
             })?;
             return Ok(kernels);
         }
         let (vec, block) = (vector(&[cols]), row_block(caps));
         let call = KernelCall::new("layer_norm", "grad_input").writes(&[0]).reads(&[0, 1, 2, 3]);
-        let call = call.half("DY_HALF", &inputs[0]).words(&[rows, cols / vec]).float(inv_d);
+        let call = self.adding(call).half("DY_HALF", &inputs[0]).words(&[rows, cols / vec]).float(inv_d);
         kernels.calls.push(call.rows(caps, rows, cols / vec, vec));
         sum_blocks(caps, &mut kernels, rows.div_ceil(block), cols, &params, |to| {
             let n = rows.div_ceil(block) * cols / vec;
@@ -221,6 +238,9 @@ pub(crate) fn samples(b: &mut super::samples::Builder) {
         let x = [Normal, Uniform(9.0, 11.0)][usize::from(i % 3 == 2)];
         b.add(LayerNorm { eps }, &[(s, x), (width, Normal), (width, Normal)]);
         let stats = (stats, Uniform(0.5, 1.5));
-        b.add(LayerNormGrad { shape: vec![d] }, &[(s, Normal), (s, Normal), (width, Normal), stats]);
+        let inputs = [(*s, Normal), (*s, Normal), (width, Normal), stats, (*s, Normal)];
+        for onto in [false, true] {
+            b.add(LayerNormGrad { shape: vec![d], onto }, &inputs[..4 + usize::from(onto)]);
+        }
     }
 }

@@ -232,6 +232,9 @@ pub struct Vjp<'g> {
     pub cotangents: Vec<Option<Var>>,
     /// Whether the cotangent of each operand is needed.
     pub wanted: Vec<bool>,
+    /// The cotangent that each operand has from its other readers so far. A vjp that takes one returns the sum: it adds while
+    /// it writes, and the sum needs no pass of its own.
+    pub onto: Vec<Option<Var>>,
     /// Cotangents of the operands, to be filled in.
     pub grads: Vec<Option<Var>>,
 }
