@@ -2,6 +2,10 @@
 //! by naga and compared by reflection with what the host will bind; and a lint of the texts.
 #![cfg(feature = "gpu")]
 
+mod shaders {
+    mod platforms;
+}
+
 use beit::gpu::shaders::{FILES, Library};
 use beit::graph::{DType, TensorType};
 use beit::ops::{
