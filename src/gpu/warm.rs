@@ -15,8 +15,10 @@ use std::time::{Duration, Instant};
 
 /// Part of the name of the adapters whose driver compiles like this.
 const DRIVER: &str = "llvmpipe";
-/// Kernels that were compiled before come from the cache at a few milliseconds each. After this time they are new.
-const PATIENCE: Duration = Duration::from_millis(80);
+/// What a kernel takes that was compiled before: 0.4 to 14 ms, the long ones most. A new one takes 11 ms at least.
+const CACHED: Duration = Duration::from_millis(8);
+/// Kernels that took so much longer in all are new.
+const PATIENCE: Duration = Duration::from_millis(60);
 /// Threads beside the own one: each holds a device and a compiler.
 const MOST: usize = 3;
 /// Bytes of the bindings of another thread's kernels, which do not run.
@@ -61,12 +63,14 @@ pub(super) fn compile<'a>(
     all.dedup_by_key(|f| f.dispatch.pipeline);
     let waiting = Waiting(Mutex::new(all.into()));
     let others = std::thread::available_parallelism().map_or(0, |n| usize::from(n) - 1).min(MOST);
-    let start = Instant::now();
+    let mut late = Duration::ZERO;
     std::thread::scope(|scope| {
         let mut alone = others > 0;
         while let Some(First { dispatch, .. }) = waiting.take(VecDeque::pop_front) {
+            let start = Instant::now();
             empty(gpu, &pipelines.all()[dispatch.pipeline], &dispatch.group)?;
-            if alone && start.elapsed() > PATIENCE {
+            late += start.elapsed().saturating_sub(CACHED);
+            if alone && late > PATIENCE {
                 alone = false;
                 for _ in 0..others.min(waiting.count() / 2) {
                     // A thread that cannot help leaves its share to the first run.

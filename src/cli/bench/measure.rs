@@ -47,23 +47,29 @@ pub(super) struct Measurement {
     dispatches: usize,
     planned: u64,
     allocated: u64,
+    /// Largest resident memory of the process until the end of the second run.
     peak_resident: Option<u64>,
     /// GFLOP/s of a 512³ product between the runs.
     product: Vec<f64>,
     shares: Vec<Share>,
 }
 
-/// Prepares by `prepare`, runs once, then `runs` times, each followed by one run of `product`.
+/// Prepares by `prepare`, runs twice, then `runs` times, each followed by one run of `product`.
 pub(super) fn measure(
     about: About,
     runs: usize,
-    product: Option<&mut Prepared>,
+    product: impl FnOnce() -> Result<Option<Prepared>>,
     prepare: impl FnOnce() -> Result<Prepared>,
 ) -> Result<Measurement> {
     let start = Instant::now();
     let mut prepared = prepare()?;
     once(&mut prepared)?;
     let first = start.elapsed().as_secs_f64();
+    // During the second run the commands of the third are recorded: nothing more is needed from then on. The product, with
+    // kernels of its own, comes after.
+    once(&mut prepared)?;
+    let peak_resident = process::peak_resident();
+    let mut product = product()?;
     let mut m = Measurement {
         about,
         first,
@@ -76,11 +82,10 @@ pub(super) fn measure(
         dispatches: prepared.dispatches(),
         planned: prepared.planned_bytes,
         allocated: prepared.session().allocated(),
-        peak_resident: None,
+        peak_resident,
         product: vec![],
         shares: vec![],
     };
-    let mut product = product;
     let recorded = process::named_seconds(RECORDER);
     for _ in 0..runs {
         // Asking costs processor time itself, as much as between these two.
@@ -97,7 +102,7 @@ pub(super) fn measure(
         if let (Some(before), Some(after)) = (cpu, process::cpu_seconds()) {
             m.cpu = Some(m.cpu.unwrap_or(0.0) + (after - before) / runs as f64);
         }
-        if let Some(product) = product.as_deref_mut() {
+        if let Some(product) = &mut product {
             let start = Instant::now();
             once(product)?;
             m.product.push(PRODUCT.flops() as f64 / start.elapsed().as_secs_f64() / 1e9);
@@ -105,7 +110,6 @@ pub(super) fn measure(
     }
     let spent = recorded.zip(process::named_seconds(RECORDER));
     m.recording = spent.map(|(before, after)| (after - before) / runs as f64);
-    m.peak_resident = process::peak_resident();
     let (id, plan) = (prepared.plan_id(), prepared.plans()[0].clone());
     m.shares = prepared.session().profile(id)?.map(|s| shares(&plan, &s)).unwrap_or_default();
     for all in [&mut m.runs, &mut m.host, &mut m.thread, &mut m.product] {

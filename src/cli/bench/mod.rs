@@ -33,7 +33,7 @@ pub struct Args {
     /// Part of an adapter's name, or `cpu`
     #[arg(long, value_name = "NAME")]
     adapter: Option<String>,
-    /// Runs to time, after one that is not counted
+    /// Runs to time, after two that are not counted
     #[arg(long, default_value_t = 5, value_name = "K")]
     bench_steps: usize,
     /// A fixed workload instead of a preset's step: matmul, t-micro, t-tiny, f, f-micro, d
@@ -152,8 +152,8 @@ fn product(device: &Device) -> Result<Prepared> {
 fn workload(args: &Args, device: &Device, w: Workload) -> Result<Measurement> {
     let about = About { name: w.label(), images: w.images(), flops: w.flops() };
     let is_product = matches!(w, Workload::Matmul { .. });
-    let mut product = if is_product { None } else { Some(product(device)?) };
-    measure(about, args.bench_steps, product.as_mut(), || w.prepare(device.session()?))
+    let between = || if is_product { Ok(None) } else { product(device).map(Some) };
+    measure(about, args.bench_steps, between, || w.prepare(device.session()?))
 }
 
 /// A step of a preset with its tokenizer.
@@ -174,7 +174,7 @@ fn preset_step(args: &Args, session: Box<dyn Session>) -> Result<Measurement> {
         images: config.training.micro_batch(),
         flops: plans.micro.cost().flops,
     };
-    measure(about, args.bench_steps, None, || prepare_preset(&config, session))
+    measure(about, args.bench_steps, || Ok(None), || prepare_preset(&config, session))
 }
 
 fn prepare_preset(config: &RunConfig, mut session: Box<dyn Session>) -> Result<Prepared> {
