@@ -153,7 +153,7 @@ impl ProductVariant {
                 let variant = Variant::Strip { rows, swap };
                 let (parts, chunk) = variant.split(caps, m, n, k);
                 let groups = (tiles(m, n, variant.tile(caps)) * parts).next_multiple_of(THREADS);
-                let cost = strip_cost(caps, rows, k, eights) * groups * chunk;
+                let cost = strip_cost(caps, rows, eights) * groups * chunk;
                 if cost < best.0 {
                     best = (cost, variant);
                 }
@@ -244,8 +244,6 @@ fn lanes(caps: &Caps) -> usize {
 fn strip_columns(caps: &Caps) -> usize {
     8 * lanes(caps)
 }
-/// Terms of a product from which operands are streams that no cache holds.
-const LONG: usize = 1024;
 /// Threads of a software adapter, at a guess.
 const THREADS: usize = 4;
 /// Workgroups that keep a GPU busy.
@@ -257,20 +255,20 @@ fn tiles(m: usize, n: usize, tile: (usize, usize)) -> usize {
 
 /// Heights of register tiles to choose from.
 ///
-/// Tall tiles are repaid where lanes share their loads. In SwiftShader, where they do not, 8 rows are 1.2 to 1.4 times as fast
+/// Tall tiles are repaid where lanes share their loads, up to 40 rows: 64 are nowhere faster, and more code than the
+/// instruction cache holds, which takes twice as long to compile and as much more memory. In SwiftShader, where they do not, 8 rows are 1.2 to 1.4 times as fast
 /// as 16 to 64 and quicker to compile.
 fn strip_rows(caps: &Caps) -> &'static [usize] {
-    if shares_loads(caps) { &[64, 40, 32, 16] } else { &[8] }
+    if shares_loads(caps) { &[40, 32, 16] } else { &[8] }
 }
 
 /// Cost of one term of k of a register tile.
 ///
-/// Loads go lane by lane and word by word, arithmetic by vectors of eight. With operands in eights loads are cheap, and
-/// a tile of 64 rows is more code than the instruction cache holds, which long columns repay by being read less often; the
+/// Loads go lane by lane and word by word, arithmetic by vectors of eight. With operands in eights loads are cheap; the
 /// numbers were fitted to times on llvmpipe.
-fn strip_cost(caps: &Caps, rows: usize, k: usize, eights: bool) -> usize {
+fn strip_cost(caps: &Caps, rows: usize, eights: bool) -> usize {
     if eights && reads_eights(caps) {
-        return 16 + rows + if rows > 40 && k < LONG { 20 } else { 0 };
+        return 16 + rows;
     }
     let columns = strip_columns(caps);
     let words = if shares_loads(caps) { rows + columns } else { 8 * rows + columns };
