@@ -1,8 +1,8 @@
-// forward: y = x + s·gamma⊙branch.  grad_branch: dbranch = dy·gamma·s.
-// grad_gamma: partial sums of dy·branch·s over blocks of rows; reduce:col_sum adds them.
+// forward: y = x + s·gamma⊙branch.  grad: TO_BRANCH: dbranch = dy·gamma·s, TO_GAMMA: partial sums of dy·branch·s over blocks
+// of rows, which reduce:col_sum adds. A software adapter does both at once.
 // All [B, .., D]; s per sample: 1/keep with probability keep, else 0, drawn from the key (DROP), or 1.
 // Grid: one invocation per word of a row and block of rows. f32, fixed order.
-// F_HALF: the branch is kept in half precision; Y_HALF: so is the result.
+// F_HALF: the branch is kept in half precision; Y_HALF: so is its cotangent.
 
 #import grid
 #import elem
@@ -63,26 +63,31 @@ fn stored(v: Parts) -> Y {
 }
 #endif
 
-@group(0) @binding(0) var<storage, read_write> y: array<Y>;
-// The branch, or its cotangent.
-@group(0) @binding(1) var<storage, read> f: array<F>;
-#if !grad_branch
-// The other summand, or the cotangent.
-@group(0) @binding(2) var<storage, read> x: array<Word>;
+#if forward
+@group(0) @binding(0) var<storage, read_write> y: array<Word>;
+@group(0) @binding(1) var<storage, read> x: array<Word>;
+#else
+@group(0) @binding(DY_AT) var<storage, read> dy: array<Word>;
 #endif
-#if GAMMA
+#if F_AT
+@group(0) @binding(F_AT) var<storage, read> branch: array<F>;
+#endif
+#if GAMMA_AT
 @group(0) @binding(GAMMA_AT) var<storage, read> gamma: array<Word>;
 #endif
+#if TO_BRANCH
+@group(0) @binding(0) var<storage, read_write> dbranch: array<Y>;
+#endif
+#if TO_GAMMA
+@group(0) @binding(PART_AT) var<storage, read_write> part: array<Word>;
+#endif
 
-@compute @workgroup_size(WG)
 #if forward
+@compute @workgroup_size(WG)
 fn forward(@builtin(global_invocation_id) gid: vec3<u32>) {
-#endif
-#if grad_branch
-fn grad_branch(@builtin(global_invocation_id) gid: vec3<u32>) {
-#endif
-#if grad_gamma
-fn grad_gamma(@builtin(global_invocation_id) gid: vec3<u32>) {
+#else
+@compute @workgroup_size(WG)
+fn grad(@builtin(global_invocation_id) gid: vec3<u32>) {
 #endif
     let i = item_index(gid, WG);
     if i >= p.n {
@@ -96,12 +101,10 @@ fn grad_gamma(@builtin(global_invocation_id) gid: vec3<u32>) {
     var sample = first / rows;
     var s = factor(k, sample);
     var next = (sample + 1u) * rows; // first row of the next sample
-#if GAMMA
+#if GAMMA_AT
     let g = parts(gamma[i % d]);
 #endif
-#if grad_gamma
     var sum: Parts;
-#endif
     var at = first * d + i % d;
     for (var row = first; row < last; row++) {
         if row == next {
@@ -109,28 +112,40 @@ fn grad_gamma(@builtin(global_invocation_id) gid: vec3<u32>) {
             next += rows;
             s = factor(k, sample);
         }
-        var v = number(f[at]);
-#if !grad_branch
-        let w = parts(x[at]);
+#if forward
+        var v = parts(x[at]);
+#else
+        var v = parts(dy[at]);
+#endif
+#if F_AT
+        let f = number(branch[at]);
 #endif
 #repeat j PARTS
-#if GAMMA
+#if forward
+#if GAMMA_AT
+        v[j] += s * g[j] * f[j];
+#else
+        v[j] += s * f[j];
+#endif
+#else
+        v[j] *= s;
+#if TO_GAMMA
+        sum[j] += v[j] * f[j];
+#endif
+#if GAMMA_AT
         v[j] *= g[j];
 #endif
-        v[j] *= s;
-#if forward
-        v[j] += w[j];
-#endif
-#if grad_gamma
-        sum[j] += v[j] * w[j];
 #endif
 #end
-#if !grad_gamma
-        y[at] = stored(v);
+#if forward
+        y[at] = word(v);
+#endif
+#if TO_BRANCH
+        dbranch[at] = stored(v);
 #endif
         at += d;
     }
-#if grad_gamma
-    y[i] = stored(sum);
+#if TO_GAMMA
+    part[i] = word(sum);
 #endif
 }

@@ -28,16 +28,15 @@ pub(crate) struct Residual {
     pub drop: Option<DropPath>,
 }
 
-/// `dbranch = dy·γ·s_b` from `dy`, then `gamma`, then the key.
+/// `dbranch = dy·s_b` without γ, from `dy`, then the key.
 #[derive(Debug, Clone)]
 pub(crate) struct ResidualGradBranch {
-    pub gamma: bool,
     pub drop: Option<DropPath>,
 }
 
-/// `dgamma = Σ dy·branch·s_b` in `shape`, from `dy`, `branch`, then the key.
+/// `dbranch = dy·γ·s_b`, `dgamma = Σ dy·branch·s_b` in `shape`, from `dy`, `branch`, `gamma`, then the key.
 #[derive(Debug, Clone)]
-pub(crate) struct ResidualGradGamma {
+pub(crate) struct ResidualGrad {
     pub drop: Option<DropPath>,
     pub shape: Vec<usize>,
 }
@@ -118,18 +117,16 @@ impl Op for Residual {
         let dy = v.cotangent()?;
         let key = self.drop.and(v.inputs.last().copied());
         v.grads[0] = Some(dy);
-        if v.wanted[1] && (self.gamma || self.drop.is_some()) {
-            let gamma = self.gamma.then(|| v.inputs[2]);
-            let inputs: Vec<Var> = [Some(dy), gamma, key].into_iter().flatten().collect();
-            let op = ResidualGradBranch { gamma: self.gamma, drop: self.drop };
-            v.grads[1] = Some(v.g.apply(op, &inputs)?);
+        if self.gamma && (v.wanted[1] || v.wanted[2]) {
+            let op = ResidualGrad { drop: self.drop, shape: v.g.shape(v.inputs[2]).to_vec() };
+            let inputs: Vec<Var> = [dy, v.inputs[1], v.inputs[2]].into_iter().chain(key).collect();
+            let grads = v.g.apply_all(op, &inputs)?;
+            (v.grads[1], v.grads[2]) = (v.wanted[1].then_some(grads[0]), v.wanted[2].then_some(grads[1]));
+        } else if self.drop.is_some() && v.wanted[1] {
+            let inputs: Vec<Var> = [dy].into_iter().chain(key).collect();
+            v.grads[1] = Some(v.g.apply(ResidualGradBranch { drop: self.drop }, &inputs)?);
         } else {
             v.grads[1] = Some(dy);
-        }
-        if self.gamma && v.wanted[2] {
-            let inputs: Vec<Var> = [Some(dy), Some(v.inputs[1]), key].into_iter().flatten().collect();
-            let op = ResidualGradGamma { drop: self.drop, shape: v.g.shape(v.inputs[2]).to_vec() };
-            v.grads[2] = Some(v.g.apply(op, &inputs)?);
         }
         Ok(())
     }
@@ -143,11 +140,9 @@ impl Op for Residual {
         3 * inputs[0].elements() as u64
     }
     fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
-        let mut call = KernelCall::new("residual", "forward").writes(&[0]).reads(&[1, 0]);
-        call = call.half("F_HALF", &inputs[1]);
-        if self.gamma {
-            call = bind_gamma(call, 2);
-        }
+        let call = KernelCall::new("residual", "forward").writes(&[0]).reads(&[0]).half("F_HALF", &inputs[1]);
+        let call = at(call, "F_AT", Arg::In(1), Access::Read);
+        let call = if self.gamma { at(call, "GAMMA_AT", Arg::In(2), Access::Read) } else { call };
         let call = bind_key(call, self.drop, inputs.len() - 1);
         Ok(down_rows(caps, call, self.drop, &inputs[0], run(caps)).into())
     }
@@ -157,17 +152,10 @@ impl Op for Residual {
 impl ResidualGradBranch {
     fn run<T: Real>(&self, args: &mut Args<'_, T>) {
         let (d, sample) = (args.ty(0).cols(), per_sample(args.ty(0)));
-        let dy = args.real(0);
-        let gamma = if self.gamma { args.real(1) } else { &[] };
-        let key = args.words(1 + usize::from(self.gamma));
+        let (dy, key) = (args.real(0), args.words(1));
         par_chunks(args.out(0), d, |r, out| {
             let s: T = factor(self.drop, key, r * d / sample);
-            let dy = &dy[r * d..];
-            if self.gamma {
-                out.iter_mut().zip(dy).zip(gamma).for_each(|((o, &dy), &g)| *o = dy * g * s);
-            } else {
-                out.iter_mut().zip(dy).for_each(|(o, &dy)| *o = dy * s);
-            }
+            out.iter_mut().zip(&dy[r * d..]).for_each(|(o, &dy)| *o = dy * s);
         });
     }
 }
@@ -177,28 +165,28 @@ impl Op for ResidualGradBranch {
         "residual_grad_branch"
     }
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        arity(inputs, 1 + usize::from(self.gamma) + usize::from(self.drop.is_some()))?;
+        arity(inputs, 1 + usize::from(self.drop.is_some()))?;
         Ok(vec![inputs[0].clone()])
     }
     fn writes_half(&self, _: &Caps, _: usize, inputs: &[TensorType]) -> bool {
         inputs[0].cols() % 4 == 0
     }
     fn kernels(&self, caps: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
-        let mut call = KernelCall::new("residual", "grad_branch").writes(&[0]).reads(&[0]);
-        call = call.half("Y_HALF", &outputs[0]);
-        if self.gamma {
-            call = bind_gamma(call, 1);
-        }
+        let call = at(to_branch(&outputs[0]), "DY_AT", Arg::In(0), Access::Read);
         let call = bind_key(call, self.drop, inputs.len() - 1);
         Ok(down_rows(caps, call, self.drop, &inputs[0], run(caps)).into())
     }
     cpu_kernel!();
 }
 
-impl ResidualGradGamma {
+impl ResidualGrad {
     fn run<T: Real>(&self, args: &mut Args<'_, T>) {
         let (d, sample, rows) = (args.ty(0).cols(), per_sample(args.ty(0)), args.ty(0).rows());
-        let (dy, branch, key) = (args.real(0), args.real(1), args.words(2));
+        let (dy, branch, gamma, key) = (args.real(0), args.real(1), args.real(2), args.words(3));
+        par_chunks(args.out(0), d, |r, out| {
+            let s: T = factor(self.drop, key, r * d / sample);
+            out.iter_mut().zip(&dy[r * d..]).zip(gamma).for_each(|((o, &dy), &g)| *o = dy * g * s);
+        });
         let block = super::reduce::ROW_BLOCK;
         let parts = par_map(rows.div_ceil(block), |p| {
             let mut part = vec![T::ZERO; d];
@@ -210,7 +198,7 @@ impl ResidualGradGamma {
             }
             part
         });
-        let out = args.out(0);
+        let out = args.out(1);
         out.fill(T::ZERO);
         for part in parts {
             out.iter_mut().zip(part).for_each(|(s, v)| *s += v);
@@ -218,29 +206,49 @@ impl ResidualGradGamma {
     }
 }
 
-impl Op for ResidualGradGamma {
+impl Op for ResidualGrad {
     fn name(&self) -> &'static str {
-        "residual_grad_gamma"
+        "residual_grad"
     }
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        arity(inputs, 2 + usize::from(self.drop.is_some()))?;
+        arity(inputs, 3 + usize::from(self.drop.is_some()))?;
         expect_elements("branch", &inputs[1], inputs[0].elements())?;
+        expect_elements("layer scale", &inputs[2], inputs[0].cols())?;
         let out = TensorType::real(&self.shape)?;
         expect_elements("layer scale", &out, inputs[0].cols())?;
-        Ok(vec![out])
+        Ok(vec![inputs[0].clone(), out])
     }
     fn reads_half(&self, _: &Caps, input: usize, inputs: &[TensorType]) -> bool {
         input == 1 && inputs[0].cols() % 4 == 0
     }
-    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
-        2 * inputs[0].elements() as u64
+    fn writes_half(&self, _: &Caps, output: usize, inputs: &[TensorType]) -> bool {
+        output == 0 && inputs[0].cols() % 4 == 0
     }
-    fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
+    fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+        3 * inputs[0].elements() as u64
+    }
+    fn kernels(&self, caps: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
         let (t, block) = (&inputs[0], row_block(caps));
+        let scaled = |call| {
+            let call = at(at(call, "DY_AT", Arg::In(0), Access::Read), "GAMMA_AT", Arg::In(2), Access::Read);
+            bind_key(call, self.drop, 3)
+        };
         let mut kernels = Kernels::default();
-        sum_blocks(caps, &mut kernels, t.rows().div_ceil(block), t.cols(), &[Arg::Out(0)], |to| {
-            let call = KernelCall::new("residual", "grad_gamma").bind(to[0], Access::Write).reads(&[1, 0]);
-            let call = bind_key(call.half("F_HALF", &inputs[1]), self.drop, 2);
+        // Elements of their own keep a GPU busy; blocks of rows do not.
+        let apart = caps.tier == Tier::Hardware;
+        if apart {
+            let call = scaled(to_branch(&outputs[0]));
+            kernels.calls.push(down_rows(caps, call, self.drop, t, run(caps)));
+        }
+        sum_blocks(caps, &mut kernels, t.rows().div_ceil(block), t.cols(), &[Arg::Out(1)], |to| {
+            let call = if apart { KernelCall::new("residual", "grad") } else { to_branch(&outputs[0]) };
+            let call = at(call.define("TO_GAMMA", 1), "PART_AT", to[0], Access::Write);
+            let call = at(call.half("F_HALF", &inputs[1]), "F_AT", Arg::In(1), Access::Read);
+            let call = if apart {
+                bind_key(at(call, "DY_AT", Arg::In(0), Access::Read), self.drop, 3)
+            } else {
+                scaled(call)
+            };
             down_rows(caps, call, self.drop, t, block)
         })?;
         Ok(kernels)
@@ -248,17 +256,22 @@ impl Op for ResidualGradGamma {
     cpu_kernel!();
 }
 
-fn bind_gamma(call: KernelCall, input: usize) -> KernelCall {
-    let at = call.bindings.len() as u32;
-    call.reads(&[input]).define("GAMMA", 1).define("GAMMA_AT", at)
+/// Binds something and defines where.
+fn at(call: KernelCall, name: &'static str, arg: Arg, access: Access) -> KernelCall {
+    let number = call.bindings.len() as u32;
+    call.bind(arg, access).define(name, number)
+}
+
+/// The gradient that writes `dbranch`.
+fn to_branch(dbranch: &TensorType) -> KernelCall {
+    KernelCall::new("residual", "grad").writes(&[0]).define("TO_BRANCH", 1).half("Y_HALF", dbranch)
 }
 
 fn bind_key(call: KernelCall, drop: Option<DropPath>, input: usize) -> KernelCall {
     if drop.is_none() {
         return call;
     }
-    let at = call.bindings.len() as u32;
-    call.reads(&[input]).define("DROP", 1).define("KEY_AT", at)
+    at(call, "KEY_AT", Arg::In(input), Access::Read).define("DROP", 1)
 }
 
 /// Rows that an invocation maps: it reads γ and draws once for all of them on a software adapter.
@@ -305,9 +318,11 @@ pub(crate) fn samples(b: &mut super::samples::Builder) {
             rest.extend(gamma.then_some((width, Normal)));
             rest.extend(drop.map(|_| (&[4][..], Words(u32::MAX))));
             b.add(Residual { gamma, drop }, &[&[x, x], &rest[..]].concat());
-            b.add(ResidualGradBranch { gamma, drop }, &[&[x], &rest[..]].concat());
-            let key = &rest[usize::from(gamma)..];
-            b.add(ResidualGradGamma { drop, shape: width.to_vec() }, &[&[x, x], key].concat());
+            if gamma {
+                b.add(ResidualGrad { drop, shape: width.to_vec() }, &[&[x, x], &rest[..]].concat());
+            } else {
+                b.add(ResidualGradBranch { drop }, &[&[x], &rest[..]].concat());
+            }
         }
     }
 }

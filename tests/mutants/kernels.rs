@@ -487,7 +487,7 @@ pub const MUTANTS: &[Mutant] = &[
             }
         });
     }),
-    kernel("ResidualGradGamma", "last row missed", |op, args| last_row_missed(op, args, 0)),
+    kernel("ResidualGrad", "last row missed", |op, args| last_row_missed(op, args, 0)),
     kernel("ResidualGradBranch", "another sample's draw", |op, args| {
         with(op, args, |ins, _| {
             if let Some(Operand::Word(key)) = ins.last_mut() {
