@@ -1,5 +1,5 @@
-// forward: y = x + s·gamma⊙branch.  grad: TO_BRANCH: dbranch = dy·gamma·s, TO_GAMMA: partial sums of dy·branch·s over blocks
-// of rows, which reduce:col_sum adds. A software adapter does both at once.
+// forward: y = x + s·gamma⊙branch.  grad: TO_BRANCH: dbranch = dy·gamma·s, TO_SUMS: partial sums over blocks of rows of
+// dy·branch·s (dgamma) and of dbranch, which reduce:col_sum adds. A software adapter does both at once.
 // All [B, .., D]; s per sample: 1/keep with probability keep, else 0, drawn from the key (DROP), or 1.
 // Grid: one invocation per word of a row and block of rows. f32, fixed order.
 // F_HALF: the branch is kept in half precision; Y_HALF: so is its cotangent.
@@ -78,8 +78,9 @@ fn stored(v: Parts) -> Y {
 #if TO_BRANCH
 @group(0) @binding(0) var<storage, read_write> dbranch: array<Y>;
 #endif
-#if TO_GAMMA
-@group(0) @binding(PART_AT) var<storage, read_write> part: array<Word>;
+#if TO_SUMS
+@group(0) @binding(DGAMMA_AT) var<storage, read_write> dgamma: array<Word>;
+@group(0) @binding(SUMS_AT) var<storage, read_write> sums: array<Word>;
 #endif
 
 #if forward
@@ -104,7 +105,10 @@ fn grad(@builtin(global_invocation_id) gid: vec3<u32>) {
 #if GAMMA_AT
     let g = parts(gamma[i % d]);
 #endif
+#if TO_SUMS
+    var dg: Parts;
     var sum: Parts;
+#endif
     var at = first * d + i % d;
     for (var row = first; row < last; row++) {
         if row == next {
@@ -129,11 +133,14 @@ fn grad(@builtin(global_invocation_id) gid: vec3<u32>) {
 #endif
 #else
         v[j] *= s;
-#if TO_GAMMA
-        sum[j] += v[j] * f[j];
+#if TO_SUMS
+        dg[j] += v[j] * f[j];
 #endif
 #if GAMMA_AT
         v[j] *= g[j];
+#endif
+#if TO_SUMS
+        sum[j] += v[j];
 #endif
 #endif
 #end
@@ -145,7 +152,8 @@ fn grad(@builtin(global_invocation_id) gid: vec3<u32>) {
 #endif
         at += d;
     }
-#if TO_GAMMA
-    part[i] = word(sum);
+#if TO_SUMS
+    dgamma[i] = word(dg);
+    sums[i] = word(sum);
 #endif
 }

@@ -141,6 +141,12 @@ impl Graph {
     pub fn shape(&self, v: Var) -> &[usize] {
         self.ty(v).shape()
     }
+    /// The column sums of a value, if the op that makes it gives them as well.
+    pub(crate) fn column_sums(&self, v: Var) -> Option<Var> {
+        let Source::Node(n, 0) = self.values[v.index()].source else { return None };
+        let node = &self.nodes[n];
+        node.op.column_sums().map(|i| node.outputs[i])
+    }
     /// Named outputs in the order they were marked.
     pub fn outputs(&self) -> &[(String, Var)] {
         &self.outputs

@@ -165,6 +165,10 @@ pub trait Op: Debug + Send + Sync + 'static {
     fn in_place(&self) -> &'static [(usize, usize)] {
         &[]
     }
+    /// Number of the result that holds the column sums of the first one, if the op has it for nothing: the gradient of a bias.
+    fn column_sums(&self) -> Option<usize> {
+        None
+    }
     /// The op as a matrix product that may end with another op, if it is one.
     fn as_product(&self) -> Option<&dyn Product> {
         None

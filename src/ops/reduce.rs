@@ -23,6 +23,10 @@ pub(crate) struct ColSum {
 /// # Errors
 /// If `shape` does not hold `cols` elements or `x` is not whole rows.
 pub fn col_sum(g: &mut Graph, x: Var, cols: usize, shape: &[usize]) -> Result<Var> {
+    let known = g.column_sums(x).filter(|&sums| g.ty(x).cols() == cols && g.shape(sums) == shape);
+    if let Some(sums) = known {
+        return Ok(sums);
+    }
     g.apply(ColSum { cols, shape: shape.to_vec() }, &[x])
 }
 

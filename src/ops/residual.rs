@@ -34,7 +34,8 @@ pub(crate) struct ResidualGradBranch {
     pub drop: Option<DropPath>,
 }
 
-/// `dbranch = dy·γ·s_b`, `dgamma = Σ dy·branch·s_b` in `shape`, from `dy`, `branch`, `gamma`, then the key.
+/// `dbranch = dy·γ·s_b`, `dgamma = Σ dy·branch·s_b` in `shape` and the column sums of `dbranch`, which the bias of the
+/// branch's last layer asks for, from `dy`, `branch`, `gamma`, then the key.
 #[derive(Debug, Clone)]
 pub(crate) struct ResidualGrad {
     pub drop: Option<DropPath>,
@@ -189,19 +190,20 @@ impl ResidualGrad {
         });
         let block = super::reduce::ROW_BLOCK;
         let parts = par_map(rows.div_ceil(block), |p| {
-            let mut part = vec![T::ZERO; d];
+            let (mut dgamma, mut sums) = (vec![T::ZERO; d], vec![T::ZERO; d]);
             for r in p * block..rows.min((p + 1) * block) {
                 let s: T = factor(self.drop, key, r * d / sample);
-                for ((g, &a), &b) in part.iter_mut().zip(&dy[r * d..]).zip(&branch[r * d..]) {
-                    *g += a * b * s;
+                let rows = dy[r * d..].iter().zip(&branch[r * d..]).zip(gamma);
+                for ((dg, sum), ((&dy, &f), &g)) in dgamma.iter_mut().zip(&mut sums).zip(rows) {
+                    *dg += dy * f * s;
+                    *sum += dy * g * s;
                 }
             }
-            part
+            [dgamma, sums]
         });
-        let out = args.out(1);
-        out.fill(T::ZERO);
-        for part in parts {
-            out.iter_mut().zip(part).for_each(|(s, v)| *s += v);
+        for (i, out) in [args.out(1), args.out(2)].into_iter().enumerate() {
+            out.fill(T::ZERO);
+            parts.iter().for_each(|p| out.iter_mut().zip(&p[i]).for_each(|(s, &v)| *s += v));
         }
     }
 }
@@ -216,7 +218,10 @@ impl Op for ResidualGrad {
         expect_elements("layer scale", &inputs[2], inputs[0].cols())?;
         let out = TensorType::real(&self.shape)?;
         expect_elements("layer scale", &out, inputs[0].cols())?;
-        Ok(vec![inputs[0].clone(), out])
+        Ok(vec![inputs[0].clone(), out, TensorType::real(&[inputs[0].cols()])?])
+    }
+    fn column_sums(&self) -> Option<usize> {
+        Some(2)
     }
     fn reads_half(&self, _: &Caps, input: usize, inputs: &[TensorType]) -> bool {
         input == 1 && inputs[0].cols() % 4 == 0
@@ -225,7 +230,7 @@ impl Op for ResidualGrad {
         output == 0 && inputs[0].cols() % 4 == 0
     }
     fn flops(&self, inputs: &[TensorType], _: &[TensorType]) -> u64 {
-        3 * inputs[0].elements() as u64
+        5 * inputs[0].elements() as u64
     }
     fn kernels(&self, caps: &Caps, inputs: &[TensorType], outputs: &[TensorType]) -> Result<Kernels> {
         let (t, block) = (&inputs[0], row_block(caps));
@@ -240,16 +245,13 @@ impl Op for ResidualGrad {
             let call = scaled(to_branch(&outputs[0]));
             kernels.calls.push(down_rows(caps, call, self.drop, t, run(caps)));
         }
-        sum_blocks(caps, &mut kernels, t.rows().div_ceil(block), t.cols(), &[Arg::Out(1)], |to| {
+        let results = [Arg::Out(1), Arg::Out(2)];
+        sum_blocks(caps, &mut kernels, t.rows().div_ceil(block), t.cols(), &results, |to| {
             let call = if apart { KernelCall::new("residual", "grad") } else { to_branch(&outputs[0]) };
-            let call = at(call.define("TO_GAMMA", 1), "PART_AT", to[0], Access::Write);
+            let call = at(call.define("TO_SUMS", 1), "DGAMMA_AT", to[0], Access::Write);
+            let call = at(call, "SUMS_AT", to[1], Access::Write);
             let call = at(call.half("F_HALF", &inputs[1]), "F_AT", Arg::In(1), Access::Read);
-            let call = if apart {
-                bind_key(at(call, "DY_AT", Arg::In(0), Access::Read), self.drop, 3)
-            } else {
-                scaled(call)
-            };
-            down_rows(caps, call, self.drop, t, block)
+            down_rows(caps, scaled(call), self.drop, t, block)
         })?;
         Ok(kernels)
     }
