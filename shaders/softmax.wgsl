@@ -6,11 +6,11 @@
 
 struct Params {
     rows: u32,
-    cols: u32, // units
+    cols: u32, // words
 }
 @group(0) @binding(15) var<uniform> p: Params;
-@group(0) @binding(0) var<storage, read_write> y: array<E>;
-@group(0) @binding(1) var<storage, read> x: array<E>;
+@group(0) @binding(0) var<storage, read_write> y: array<Word>;
+@group(0) @binding(1) var<storage, read> x: array<Word>;
 
 @compute @workgroup_size(WG)
 fn forward(
@@ -26,17 +26,27 @@ fn forward(
     let end = (row + 1u) * p.cols;
     var top = E(-3.4028234e38);
     for (var i = row * p.cols + lane; i < end; i += LANES) {
-        top = max(top, x[i]);
+        let v = parts(x[i]);
+#repeat k PARTS
+        top = max(top, v[k]);
+#end
     }
     let row_top = row_max(lane, largest(top));
     var sum = E(0.0);
     for (var i = row * p.cols + lane; i < end; i += LANES) {
-        let e = exp(x[i] - row_top);
-        y[i] = e;
-        sum += e;
+        var v = parts(x[i]);
+#repeat k PARTS
+        v[k] = exp(v[k] - row_top);
+        sum += v[k];
+#end
+        y[i] = word(v);
     }
     let inv = 1.0 / row_sum(lane, total(sum));
     for (var i = row * p.cols + lane; i < end; i += LANES) {
-        y[i] *= inv;
+        var v = parts(y[i]);
+#repeat k PARTS
+        v[k] *= inv;
+#end
+        y[i] = word(v);
     }
 }

@@ -1,7 +1,7 @@
 //! Softmax of every row.
 
 use super::gumbel::SoftmaxGrad;
-use super::units::vector;
+use super::units::widest;
 use super::{Args, Op, Vjp, arity, cpu_kernel, fill};
 use super::{Caps, KernelCall, Kernels};
 use crate::cpu::{Real, par_chunks};
@@ -51,9 +51,9 @@ impl Op for Softmax {
     }
     fn kernels(&self, caps: &Caps, inputs: &[TensorType], _: &[TensorType]) -> Result<Kernels> {
         let (rows, cols) = (inputs[0].rows(), inputs[0].cols());
-        let vec = vector(&[cols]);
+        let wide = widest(caps, &[cols]);
         let call = KernelCall::new("softmax", "forward").writes(&[0]).reads(&[0]);
-        Ok(call.words(&[rows, cols / vec]).rows(caps, rows, cols / vec, vec).into())
+        Ok(call.words(&[rows, cols / wide]).rows(caps, rows, cols / wide, wide).into())
     }
     cpu_kernel!();
 }

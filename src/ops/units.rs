@@ -58,7 +58,9 @@ impl KernelCall {
             let lanes = units.next_power_of_two().clamp(32, 256);
             call.define("TREE", 1).define("WG", lanes as u32).groups(rows)
         } else {
-            call.define("WG", 16).over(rows, 16)
+            // Few rows in small workgroups: threads take them one by one.
+            let group = if rows < 512 { 8 } else { 16 };
+            call.define("WG", group as u32).over(rows, group)
         }
     }
     /// One workgroup over everything, with a tree of sums.
