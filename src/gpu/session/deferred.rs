@@ -16,8 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes of a large write that are copied at once.
 const PIECE: usize = 2 << 20;
-/// Bytes of large writes after which they are submitted.
-const UNSUBMITTED: usize = 8 << 20;
+/// Bytes of large writes after which they are submitted. What is written before one was done takes memory that a software
+/// driver keeps.
+const UNSUBMITTED: usize = PIECE;
 
 /// Commands of a host, recorded between the runs of a session.
 pub type Drawing = Box<dyn FnOnce(&mut wgpu::CommandEncoder) + Send>;
