@@ -6,12 +6,12 @@
 /** As in ops/kernel.rs. */
 const UNIFORM_BINDING = 15;
 
-/** Compiles `kernels`, `{label, code, entry, writes}` each; those that are there already cost nothing. */
+/** Compiles `kernels`, `{label, code, entry, types}` each; those that are there already cost nothing. */
 export async function compileAhead(device, kernels) {
   const ready = (device.beitReady ??= install(device));
-  const compile = async ({ label, code, entry, writes }) => {
+  const compile = async ({ label, code, entry, types }) => {
     const layoutEntry = (binding, type) => ({ binding, visibility: GPUShaderStage.COMPUTE, buffer: { type } });
-    const entries = Array.from(writes, (write, i) => layoutEntry(i, write ? "storage" : "read-only-storage"));
+    const entries = Array.from(types, (type, i) => layoutEntry(i, type));
     entries.push(layoutEntry(UNIFORM_BINDING, "uniform"));
     const group = device.createBindGroupLayout({ entries });
     const layout = device.createPipelineLayout({ bindGroupLayouts: [group] });

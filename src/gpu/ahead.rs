@@ -29,6 +29,7 @@ mod browser {
     use super::super::shaders::Library;
     use super::{Gpu, Plan, Result};
     use crate::error::Error;
+    use crate::ops::Access;
     use js_sys::{Array, Object, Reflect};
     use std::collections::BTreeSet;
     use wasm_bindgen::prelude::*;
@@ -39,6 +40,15 @@ mod browser {
         async fn compile_ahead(device: &JsValue, kernels: &Array) -> std::result::Result<JsValue, JsValue>;
     }
 
+    /// WebGPU's name of a binding of this access.
+    fn binding_type(access: Access) -> &'static str {
+        match access {
+            Access::Read => "read-only-storage",
+            Access::Write => "storage",
+            Access::Uniform => "uniform",
+        }
+    }
+
     pub(super) async fn compile(gpu: &Gpu, plans: &[&Plan]) -> Result<()> {
         let Some(device) = gpu.device.as_webgpu() else { return Ok(()) };
         let calls = plans.iter().flat_map(|p| &p.steps).flat_map(|s| &s.calls);
@@ -47,12 +57,12 @@ mod browser {
         for key in &keys {
             let source = library.expand(key.shader, key.entry, &key.defines)?;
             let kernel = Object::new();
-            let writes: Array = key.writes.iter().map(|&w| JsValue::from(w)).collect();
+            let types: Array = key.accesses.iter().map(|a| JsValue::from(binding_type(*a))).collect();
             let parts: [(&str, JsValue); 4] = [
                 ("label", label(key, &source.text).into()),
                 ("code", source.text.as_str().into()),
                 ("entry", key.entry.into()),
-                ("writes", writes.into()),
+                ("types", types.into()),
             ];
             for (name, value) in parts {
                 // Setting a property of a plain object cannot fail.
