@@ -43,18 +43,7 @@ fn number(v: X) -> Parts {
     return parts(v);
 }
 #endif
-#if Y_HALF
-#import half
-alias Y = Halves;
-fn stored(v: Parts) -> Y {
-    return half_word(v);
-}
-#else
-alias Y = Word;
-fn stored(v: Parts) -> Y {
-    return word(v);
-}
-#endif
+#import stored
 @group(0) @binding(0) var<storage, read_write> y: array<Y>;
 @group(0) @binding(1) var<storage, read> a: array<X>;
 

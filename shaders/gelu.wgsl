@@ -5,18 +5,7 @@
 #import elem
 #import math
 
-#if Y_HALF
-#import half
-alias Y = Halves;
-fn stored(v: Parts) -> Y {
-    return half_word(v);
-}
-#else
-alias Y = Word;
-fn stored(v: Parts) -> Y {
-    return word(v);
-}
-#endif
+#import stored
 #if X_HALF
 #import half
 alias X = Halves;

@@ -15,18 +15,7 @@ struct Params {
 @group(0) @binding(15) var<uniform> p: Params;
 
 #if forward
-#if Y_HALF
-#import half
-alias Y = Halves;
-fn stored(v: Parts) -> Y {
-    return half_word(v);
-}
-#else
-alias Y = Word;
-fn stored(v: Parts) -> Y {
-    return word(v);
-}
-#endif
+#import stored
 @group(0) @binding(0) var<storage, read_write> y: array<Y>;
 @group(0) @binding(1) var<storage, read_write> stats: array<vec2<f32>>;
 @group(0) @binding(2) var<storage, read> x: array<Word>;

@@ -50,18 +50,7 @@ fn number(v: F) -> Parts {
     return parts(v);
 }
 #endif
-#if Y_HALF
-#import half
-alias Y = Halves;
-fn stored(v: Parts) -> Y {
-    return half_word(v);
-}
-#else
-alias Y = Word;
-fn stored(v: Parts) -> Y {
-    return word(v);
-}
-#endif
+#import stored
 
 #if forward
 @group(0) @binding(0) var<storage, read_write> y: array<Word>;

@@ -38,6 +38,7 @@ pub const FILES: &[(&str, &str)] = files![
     "common/result",
     "common/rng",
     "common/row",
+    "common/stored",
     "common/strip",
     "common/strip_loads",
     "common/tile_store",
