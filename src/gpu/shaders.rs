@@ -24,6 +24,7 @@ pub const FILES: &[(&str, &str)] = files![
     "common/attend_rows",
     "common/best",
     "common/bilinear",
+    "common/eight",
     "common/elem",
     "common/ending",
     "common/ending_params",
