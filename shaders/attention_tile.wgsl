@@ -40,8 +40,8 @@ fn load_keys(b: u32, h: u32, j0: u32, lane: u32) {
     workgroupBarrier();
     for (var e = lane; e < KEYS * UNITS; e += WG) {
         let j = min(j0 + e / UNITS, p.tokens - 1u);
-        first[e] = unit(qkv[qkv_at(1u, b, j, h) + e % UNITS]);
-        second[e] = unit(qkv[qkv_at(2u, b, j, h) + e % UNITS]);
+        first[e] = unit(qkv[qkv_at(1u, b, j, h) + e % UNITS])[0];
+        second[e] = unit(qkv[qkv_at(2u, b, j, h) + e % UNITS])[0];
     }
 #if TABLE
     for (var t = lane; t < KEYS; t += WG) {
@@ -67,7 +67,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
     var q: Row;
     var sum: Row;
 #repeat u UNITS
-    q[u] = unit(qkv[q_at + u]) * p.scale;
+    q[u] = unit(qkv[q_at + u])[0] * p.scale;
 #end
 #if TABLE
     let own = query_row(i);
@@ -108,7 +108,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
     if token < p.tokens && b < p.batch {
         let o_at = token_at(b, i, h);
 #repeat u UNITS
-        o[o_at + u] = stored(sum[u] / weight);
+        o[o_at + u] = stored(Parts(sum[u] / weight));
 #end
         lse[(b * p.heads + h) * p.tokens + i] = top + log(weight);
     }
@@ -145,10 +145,10 @@ fn queries(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
         var dq: Row;
         var overlap = 0.0;
 #repeat u UNITS
-        q[u] = unit(qkv[q_at + u]) * p.scale;
-        d_o[u] = cotangent_of(cotangent[o_at + u]);
+        q[u] = unit(qkv[q_at + u])[0] * p.scale;
+        d_o[u] = cotangent_of(cotangent[o_at + u])[0];
         dq[u] = E(0.0);
-        overlap += inner(d_o[u], mixed(o[o_at + u]));
+        overlap += inner(d_o[u], mixed(o[o_at + u])[0]);
 #end
         let row = (b * p.heads + h) * p.tokens + i;
         let own_lse = lse[row];
@@ -182,7 +182,7 @@ fn queries(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
         }
         if token < p.tokens {
 #repeat u UNITS
-            dqkv[q_at + u] = stored(dq[u] * p.scale);
+            dqkv[q_at + u] = stored(Parts(dq[u] * p.scale));
 #end
             delta[row] = overlap;
         }
@@ -204,8 +204,8 @@ fn load_queries(b: u32, h: u32, i0: u32, lane: u32) {
     workgroupBarrier();
     for (var e = lane; e < KEYS * UNITS; e += WG) {
         let i = min(i0 + e / UNITS, p.tokens - 1u);
-        first[e] = unit(qkv[qkv_at(0u, b, i, h) + e % UNITS]);
-        second[e] = cotangent_of(cotangent[token_at(b, i, h) + e % UNITS]);
+        first[e] = unit(qkv[qkv_at(0u, b, i, h) + e % UNITS])[0];
+        second[e] = cotangent_of(cotangent[token_at(b, i, h) + e % UNITS])[0];
     }
     for (var t = lane; t < KEYS; t += WG) {
         let i = min(i0 + t, p.tokens - 1u);
@@ -233,8 +233,8 @@ fn keys(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     var dk: Row;
     var dv: Row;
 #repeat u UNITS
-    k[u] = unit(qkv[k_at + u]) * p.scale;
-    v[u] = unit(qkv[v_at + u]);
+    k[u] = unit(qkv[k_at + u])[0] * p.scale;
+    v[u] = unit(qkv[v_at + u])[0];
 #end
 #if TABLE
     let own = key_row(j);
@@ -261,8 +261,8 @@ fn keys(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     }
     if token < p.tokens && b < p.batch {
 #repeat u UNITS
-        dqkv[k_at + u] = stored(dk[u] * p.scale);
-        dqkv[v_at + u] = stored(dv[u]);
+        dqkv[k_at + u] = stored(Parts(dk[u] * p.scale));
+        dqkv[v_at + u] = stored(Parts(dv[u]));
 #end
     }
 }

@@ -1,74 +1,51 @@
-// How the attention kernels' operands and results are kept: in full, or in half precision where QKV_HALF, O_HALF (what is
-// mixed), DO_HALF (the cotangent) or OUT_HALF (the result) say so.
+// How the attention kernels' operands and results are kept, word by word (elem.wgsl): in full, or in half precision where
+// QKV_HALF, O_HALF (what is mixed), DO_HALF (the cotangent) or OUT_HALF (the result) say so.
 
-#import words
+#import elem
 #if VEC
 #import half
-#if OCT
-alias Full = Oct; // two units; none is kept in half precision
-#else
-alias Full = Quad;
-fn of_full(x: Full) -> E {
-    return quad(x);
-}
-#endif
-#else
-alias Full = f32;
-fn of_full(x: Full) -> E {
-    return x;
-}
 #endif
 #if QKV_HALF
-alias Qkv = Half;
-fn unit(v: Qkv) -> E {
-    return widen(v);
+alias Qkv = Halves;
+fn unit(v: Qkv) -> Parts {
+    return half_parts(v);
 }
 #else
-alias Qkv = Full;
-#if !OCT
-fn unit(v: Qkv) -> E {
-    return of_full(v);
+alias Qkv = Word;
+fn unit(v: Qkv) -> Parts {
+    return parts(v);
 }
-#endif
 #endif
 #if O_HALF
-alias Mixed = Half;
-fn mixed(v: Mixed) -> E {
-    return widen(v);
+alias Mixed = Halves;
+fn mixed(v: Mixed) -> Parts {
+    return half_parts(v);
 }
 #else
-alias Mixed = Full;
-#if !OCT
-fn mixed(v: Mixed) -> E {
-    return of_full(v);
+alias Mixed = Word;
+fn mixed(v: Mixed) -> Parts {
+    return parts(v);
 }
-#endif
 #endif
 #if DO_HALF
-alias Cotangent = Half;
-fn cotangent_of(v: Cotangent) -> E {
-    return widen(v);
+alias Cotangent = Halves;
+fn cotangent_of(v: Cotangent) -> Parts {
+    return half_parts(v);
 }
 #else
-alias Cotangent = Full;
-#if !OCT
-fn cotangent_of(v: Cotangent) -> E {
-    return of_full(v);
+alias Cotangent = Word;
+fn cotangent_of(v: Cotangent) -> Parts {
+    return parts(v);
 }
-#endif
 #endif
 #if OUT_HALF
-alias Out = Half;
-fn stored(v: E) -> Out {
-    return narrow(v);
+alias Out = Halves;
+fn stored(v: Parts) -> Out {
+    return half_word(v);
 }
 #else
-#if OCT
-alias Out = Oct;
-#else
-alias Out = E;
-fn stored(v: E) -> Out {
-    return v;
+alias Out = Word;
+fn stored(v: Parts) -> Out {
+    return word(v);
 }
-#endif
 #endif

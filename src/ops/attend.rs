@@ -92,6 +92,7 @@ impl AttentionSize {
         let fit = (TILE_BYTES / (8 * self.hd)).clamp(8, 32);
         let keys = if fit.is_power_of_two() { fit } else { fit.next_power_of_two() / 2 };
         self.complete(call, spec, heads, images, tiles, self.tokens)
+            .define("PARTS", 1)
             .define("WG", TILE_ROWS as u32)
             .define("KEYS", keys as u32)
             .groups(self.batch.div_ceil(images) * heads.1 * tiles)
@@ -137,13 +138,9 @@ impl AttentionSize {
         let tiles = self.tokens.div_ceil(LANES * rows);
         let call = self.complete(call, spec, heads, images, tiles, self.map_stride(caps));
         let groups = self.batch.div_ceil(images) * heads.1 * tiles;
-        let halves = ["QKV_HALF", "OUT_HALF", "DO_HALF", "O_HALF"];
-        let full = !call.defines.iter().any(|d| halves.contains(&d.0));
-        let call = if caps.int64 && full && self.hd % 8 == 0 {
-            call.define("OCT", 1).define("PAIRS", (self.hd / 8) as u32)
-        } else {
-            call
-        };
+        let parts = if caps.int64 && self.hd % 8 == 0 { 2 } else { 1 };
+        let call = call.define("PARTS", parts).define("OCT", u32::from(parts == 2));
+        let call = call.define("WORDS", (self.hd / vector(&[self.hd])) as u32 / parts);
         call.define("WIDE", u32::from(caps.int64)).define("R", rows as u32).groups(groups)
     }
     /// Completes a dispatch of the attention kernels with `items` invocations; `heads` are (first, number) of the heads
